@@ -1,0 +1,45 @@
+"""One call, fully resolved: what an engine is asked to answer. Made by the pipeline, read by codecs and engines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .completion import Timeouts
+    from .conversation import Conversation, ToolDefinition
+    from .params import GenerationParams, ModelParams, RemoteParams
+
+
+@dataclass(slots=True)
+class Request:
+    """A conversation together with everything that decides its answer.
+
+    Attributes:
+        conversation: the input; never mutated.
+        model: which model, and how to load it.
+        generation: sampling parameters, overrides merged in. ``generation.model_fields_set`` tells what was asked for
+            explicitly: codecs send only that.
+        remote: endpoint and credentials, for remote engines.
+        tools: tools offered to the model: the call's own, else the conversation's.
+        stream: ask the provider for a stream (the default) or for one document.
+        timeouts: the four clocks.
+        response_model: pydantic class the answer is parsed into, or None. Its schema is in
+            ``generation.guided_decoding.json``.
+        tenant, weight: who asks, for fair queuing.
+    """
+
+    conversation: Conversation
+    model: ModelParams
+    generation: GenerationParams
+    remote: RemoteParams | None
+    tools: list[ToolDefinition] | None
+    timeouts: Timeouts
+    stream: bool = True
+    response_model: type[Any] | None = None
+    tenant: str = ""
+    weight: float = 1.0
+
+    def asked(self, name: str) -> Any:
+        """The value of a generation parameter if somebody set it explicitly, else None."""
+        return getattr(self.generation, name) if name in self.generation.model_fields_set else None

@@ -326,7 +326,7 @@ def running() -> Loop:
 def _running_trio() -> Loop:
     import trio
 
-    global _trio_loop  # noqa: PLW0603 -- trio's RunVar must be made once, and only where trio is used
+    global _trio_loop
     if _trio_loop is None:
         _trio_loop = trio.lowlevel.RunVar("asyncinfer_loop")
     try:

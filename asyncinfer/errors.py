@@ -24,10 +24,12 @@ looks at the words of a message::
     ├── DeadlineError (also a TimeoutError)  one of the four clocks; `.clock` names it
     │   ├── ConnectTimeout
     │   ├── FirstTokenTimeout
-    │   ├── TokenTimeout                     silence between two tokens
+    │   ├── TokenTimeout                     (also a StreamInterrupted)
     │   └── TotalTimeout
     ├── StreamInterrupted                    the answer broke off after its first token; `.partial` has what arrived
-    │   └── StreamTruncated                  it ended without the format's terminal marker
+    │   ├── StreamTruncated                  it ended without the format's terminal marker
+    │   └── TokenTimeout                     (also a DeadlineError) silence between two tokens
+    ├── StreamConsumedError                  a stream that was read to its end is iterated again
     ├── ProtocolError                        bytes that are not the format they claim to be
     │   └── EventTooLargeError               one event outgrew the configured bound
     └── StructuredOutputError                the answer does not validate against the requested schema
@@ -42,6 +44,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .completion import Completion
+    from .limits import RateHeaders
 
 
 class RetryKind(StrEnum):
@@ -79,6 +82,8 @@ class AsyncInferError(Exception):
         retry: the verdict; classes have a sensible default.
         retry_after: seconds after which the provider asks to be called again.
         partial: what had arrived before the failure.
+
+    ``rate`` holds the rate-limit headers of the refusal, where there were any.
     """
 
     default_retry: RetryKind = RetryKind.NEVER
@@ -103,6 +108,7 @@ class AsyncInferError(Exception):
         self.retry = self.default_retry if retry is None else retry
         self.retry_after = retry_after
         self.partial = partial
+        self.rate: RateHeaders | None = None
 
     @property
     def retryable(self) -> bool:
@@ -238,12 +244,6 @@ class FirstTokenTimeout(DeadlineError):
     default_retry = RetryKind.TRANSIENT
 
 
-class TokenTimeout(DeadlineError):
-    """Silence longer than ``Timeouts.between_tokens`` seconds between two tokens."""
-
-    clock = "between_tokens"
-
-
 class TotalTimeout(DeadlineError):
     """The whole call took longer than ``Timeouts.total`` seconds."""
 
@@ -256,6 +256,16 @@ class StreamInterrupted(AsyncInferError):
 
 class StreamTruncated(StreamInterrupted):
     """The connection ended without the terminal marker of the format: the answer is not complete."""
+
+
+class TokenTimeout(DeadlineError, StreamInterrupted):
+    """Silence longer than ``Timeouts.between_tokens`` seconds between two tokens."""
+
+    clock = "between_tokens"
+
+
+class StreamConsumedError(AsyncInferError):
+    """The stream was read to its end already; it cannot be iterated again."""
 
 
 class ProtocolError(AsyncInferError):

@@ -1,20 +1,24 @@
-"""The seam between an engine and the pipeline: one opened answer.
+"""The seam between an engine and the pipeline: what the pipeline asks of an engine, and what one opened answer is.
 
-An engine's only duty is ``async def open(request) -> Source``. Slots, retries, clocks, the fold, early exit and usage
-are the pipeline's (`engines.stream`).
+An engine's own duty is ``async def open(request) -> Source``. Slots, retries, clocks, the fold, early exit and usage
+are the pipeline's (`engines.call`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from ..events import Event
     from ..limits import RateHeaders
+    from ..request import Request
+    from ..scheduling.limiter import Ticket
 
 
 class Source(Protocol):
-    """Owned by exactly one stream; used on the loop that opened it.
+    """One opened answer, owned by exactly one call and used on the loop that opened it.
 
     Attributes:
         rate: rate-limit headers that came with the response's head; empty for local engines.
@@ -27,15 +31,68 @@ class Source(Protocol):
     async def pull(self) -> list[Event] | None:
         """The next events, at least one; None when the answer is complete.
 
-        The last events of a complete answer hold a `Finish` for each choice. Raises `AsyncInferError`. Cancelling the
+        The events of a complete answer hold a `Finish` for each choice. Raises `AsyncInferError`. Cancelling the
         call must leave nothing running once `abort` has been called too.
         """
         ...
 
     def abort(self) -> None:
-        """Stop the work now, without waiting. Idempotent; also called after the end, where it does nothing."""
+        """Stop the work now, without waiting; a `pull` that is under way must return or raise soon.
+
+        Idempotent; also called after the end, where it does nothing.
+        """
         ...
 
     async def aclose(self) -> None:
         """Let go after a complete answer (give a connection back). Idempotent."""
         ...
+
+
+class Opener(Protocol):
+    """An engine, as the pipeline sees it."""
+
+    name: str
+
+    async def ready(self) -> None:
+        """Return once the engine is loaded."""
+        ...
+
+    async def open(self, request: Request) -> Source:
+        """Begin one answer. Called with a slot held."""
+        ...
+
+    def ticket(self, request: Request) -> Ticket:
+        """A place in the queue of the engine's limiter."""
+        ...
+
+    def estimate_input(self, request: Request) -> int:
+        """Prompt tokens, roughly; for answers that end before their usage is known."""
+        ...
+
+
+class IteratorSource:
+    """Makes a `Source` of an async iterator of events: how an engine of one's own needs only ``produce``."""
+
+    __slots__ = ("_events", "_loop", "rate", "request_id")
+
+    def __init__(self, events: AsyncIterator[Event]) -> None:
+        from ..loops import running
+
+        self._events = events
+        self._loop = running()
+        self.rate: RateHeaders = {}
+        self.request_id: str | None = None
+
+    async def pull(self) -> list[Event] | None:
+        try:
+            return [await anext(self._events)]
+        except StopAsyncIteration:
+            return None
+
+    def abort(self) -> None:
+        self._loop.spawn(self.aclose)
+
+    async def aclose(self) -> None:
+        close: Any = getattr(self._events, "aclose", None)
+        if close is not None:
+            await close()

@@ -85,8 +85,13 @@ class Loop:
 
     # -- to be given by each loop ------------------------------------------------------------------------------------
 
+    @property
+    def alive(self) -> bool:
+        """Whether the loop still runs, or may run again."""
+        raise NotImplementedError
+
     def time(self) -> float:
-        """Monotonic seconds, the loop's own clock."""
+        """Monotonic seconds, the loop's own clock. Raises `LoopClosed`."""
         raise NotImplementedError
 
     def soon(self, fn: Callable[..., object], *args: object) -> None:

@@ -116,6 +116,11 @@ class AsyncioLoop(Loop):
             raise LoopClosed("the event loop is closed")
         return loop
 
+    @property
+    def alive(self) -> bool:
+        loop = self._loop()
+        return loop is not None and not loop.is_closed()
+
     def time(self) -> float:
         return self._alive().time()
 

@@ -100,6 +100,10 @@ class TrioLoop(Loop):
         self._token = token
         self._running = 0
 
+    @property
+    def alive(self) -> bool:
+        return trio.lowlevel.in_trio_run()
+
     def time(self) -> float:
         return trio.current_time()
 
@@ -151,7 +155,7 @@ _current: trio.lowlevel.RunVar[Any] = trio.lowlevel.RunVar("asyncinfer_loop")
 
 def current() -> Loop | None:
     """The `Loop` of the running trio task, or None outside trio."""
-    if not trio.lowlevel.in_trio_run():
+    if not trio.lowlevel.in_trio_task():
         return None
     try:
         found: Loop = _current.get()

@@ -1,0 +1,454 @@
+"""One call on its walk through the pipeline: wait for a slot, open, retry until the first delta, read, settle.
+
+Rule: retry until the first delta, never silently after it. Nothing here knows what an engine does to answer; nothing
+outside decides when a slot is given back. A call never refers to the iterators that read it, so that dropping an
+iterator is seen at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ..completion import Completion, Timings
+from ..errors import (
+    AsyncInferError,
+    EngineClosedError,
+    EngineError,
+    FirstTokenTimeout,
+    StreamConsumedError,
+    StreamInterrupted,
+    StreamTruncated,
+    TokenTimeout,
+    TotalTimeout,
+    TransportError,
+)
+from ..events import DELTAS, Event, Finish, Usage
+from ..loops import LoopClosed, running
+from .fold import Fold
+from .parsing import parse_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..loops import Guard, Loop
+    from ..request import Request
+    from ..scheduling.limiter import Ticket
+    from .source import Opener, Source
+
+_log = logging.getLogger("asyncinfer")
+
+_NEW, _OPENING, _OPEN, _DONE, _FAILED, _ABORTED = range(6)
+
+_TAIL_GRACE = 5.0
+"""Seconds granted to what may follow a finished answer (usage, the end of the body)."""
+_CLOSE_GRACE = 1.0
+"""Seconds granted to giving a connection back."""
+
+
+class Call:
+    """The state of one call. `buffer` holds events that were pulled but not yet handed out."""
+
+    __slots__ = (
+        "__weakref__",
+        "_attempt_at",
+        "_busy",
+        "_deltas_before",
+        "_engine",
+        "_error",
+        "_fold",
+        "_guard",
+        "_live",
+        "_loop",
+        "_on_dispatch",
+        "_source",
+        "_started_at",
+        "_state",
+        "_ticket",
+        "_total_at",
+        "_waiting_since",
+        "buffer",
+        "request",
+        "timings",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        engine: Opener,
+        request: Request,
+        live: set[Call],
+        on_dispatch: Callable[[], None] | None = None,
+    ) -> None:
+        self.request = request
+        self.buffer: deque[Event] = deque()
+        self.timings = Timings()
+        self.usage: Usage | None = None
+        self._engine = engine
+        self._live = live
+        self._on_dispatch = on_dispatch
+        self._state = _NEW
+        self._busy = False
+        self._error: BaseException | None = None
+        self._fold = self._new_fold()
+        self._source: Source | None = None
+        self._ticket: Ticket | None = None
+        self._loop: Loop
+        self._guard: Guard
+        self._started_at = 0.0
+        self._attempt_at = 0.0
+        self._waiting_since = 0.0
+        self._deltas_before = -1
+        self._total_at: float | None = None
+
+    def _new_fold(self) -> Fold:
+        return Fold(self.request.generation.n or 1)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    async def fill(self) -> bool:
+        """Put the next events into `buffer`; False when the answer is complete."""
+        events = await self.pull()
+        if events is None:
+            return False
+        self.buffer.extend(events)
+        return True
+
+    async def pull(self) -> list[Event] | None:
+        """The next events; None when the answer is complete. Raises `AsyncInferError`."""
+        if self._state != _OPEN:
+            if self._state == _NEW:
+                return await self._first()
+            self._over()
+            return None
+        if self._busy:
+            raise EngineError("two tasks read the same stream at once; give each its own", provider=self._engine.name)
+        assert self._source is not None
+        self._busy = True
+        self._guard.enter(self._deadline())
+        try:
+            events = await self._source.pull()
+        except BaseException as error:
+            self._busy = False
+            expired = self._guard.expired(error)
+            if self._fold.finished and (expired or isinstance(error, TransportError)):
+                await self._complete()
+                return None
+            self._fail(self._silence() if expired else error)
+        self._guard.leave()
+        self._busy = False
+        if events is None:
+            await self._complete()
+            return None
+        self._fold.add(events)
+        return events
+
+    def _over(self) -> None:
+        """Reading a call that has ended: None if it was complete, else why it was not."""
+        if self._state == _DONE:
+            return
+        if self._error is not None:
+            raise self._error
+        if self._state == _OPENING:
+            raise EngineError("two tasks read the same stream at once; give each its own", provider=self._engine.name)
+        raise StreamInterrupted(
+            "this stream was left before its end and is closed; `.partial` has what arrived",
+            provider=self._engine.name,
+            partial=self._completion(),
+        )
+
+    # -- opening -----------------------------------------------------------------------------------------------------
+
+    async def _first(self) -> list[Event]:
+        self._state = _OPENING
+        self._loop = loop = running()
+        self._guard = loop.guard()
+        self._started_at = self._waiting_since = loop.time()
+        total = self.request.timeouts.total
+        self._total_at = None if total is None else self._started_at + total
+        self._live.add(self)
+        try:
+            await self._bounded(self._engine.ready(), None)
+            self._ticket = self._engine.ticket(self.request)
+            events = await self._attempt(self._ticket)
+            while events is None:
+                events = await self._attempt(self._ticket)
+            if self._error is not None:
+                raise self._error
+        except BaseException as error:  # noqa: BLE001 -- _fail gives the slot back and raises again
+            self._fail(error)
+        loop.adopt(self)
+        if self._state == _OPENING:
+            self._state = _OPEN
+        return events
+
+    async def _attempt(self, ticket: Ticket) -> list[Event] | None:
+        """One request: everything up to and including its first delta; None if it failed and may be tried again."""
+        await self._bounded(ticket.acquire(), None)
+        self._attempt_at = self._loop.time()
+        self.timings.queued = ticket.queued
+        self.timings.attempts = ticket.attempts
+        if self._error is not None:
+            ticket.refund()
+            raise self._error
+        if self._on_dispatch is not None:
+            self._on_dispatch()
+            self._on_dispatch = None
+        self._fold = self._new_fold()
+        try:
+            return await self._until_delta(ticket)
+        except Exception as raw:
+            error = self._typed(raw)
+            source, self._source = self._source, None
+            if source is not None:
+                source.abort()
+            if self._error is not None or not ticket.refuse(
+                error.retry, retry_after=error.retry_after, rate=error.rate
+            ):
+                raise error from (None if error is raw else raw)
+            _log.debug("%s: attempt %d failed, trying again: %s", self._engine.name, ticket.attempts, error)
+            return None
+
+    async def _until_delta(self, ticket: Ticket) -> list[Event]:
+        first = self.request.timeouts.first_token
+        by = None if first is None else self._attempt_at + first
+        self._source = source = await self._bounded(self._engine.open(self.request), by, FirstTokenTimeout)
+        ticket.on_headers(source.rate)
+        held: list[Event] = []
+        while True:
+            events = await self._bounded(source.pull(), by, FirstTokenTimeout)
+            if events is None:
+                if not self._fold.finished:
+                    raise StreamTruncated(
+                        "the engine ended its answer before a first token and without a finish reason",
+                        provider=self._engine.name,
+                    )
+                self._note_first()
+                await self._complete()
+                return held
+            self._fold.add(events)
+            held += events
+            if any(type(event) in DELTAS or type(event) is Finish for event in events):
+                self._note_first()
+                return held
+
+    def _note_first(self) -> None:
+        if self._fold.deltas:
+            self.timings.ttft = self._loop.time() - self._started_at
+
+    async def _bounded(
+        self, work: Any, by: float | None, clock: type[FirstTokenTimeout] | None = None
+    ) -> Any:
+        """Await ``work`` under the total clock and, where given, another one."""
+        total = self._total_at
+        when = by if total is None else total if by is None else min(by, total)
+        self._guard.enter(when)
+        try:
+            result = await work
+        except BaseException as error:
+            if self._guard.expired(error):
+                if clock is not None and (total is None or (by is not None and by < total)):
+                    raise self._first_token_timeout() from None
+                raise self._total_timeout() from None
+            raise
+        self._guard.leave()
+        return result
+
+    # -- the clocks --------------------------------------------------------------------------------------------------
+
+    def _deadline(self) -> float | None:
+        """When the next network read must be over."""
+        between = self.request.timeouts.between_tokens
+        if between is None:
+            return self._total_at
+        if self._fold.deltas != self._deltas_before:
+            # A consumer that takes its time is not a silent provider: the clock starts when it asks for more.
+            self._deltas_before = self._fold.deltas
+            self._waiting_since = self._loop.time()
+        if self._fold.finished:
+            between = min(between, _TAIL_GRACE)
+        when = self._waiting_since + between
+        return when if self._total_at is None or when < self._total_at else self._total_at
+
+    def _silence(self) -> AsyncInferError:
+        between = self.request.timeouts.between_tokens
+        if between is None or (self._total_at is not None and self._waiting_since + between > self._total_at):
+            return self._total_timeout()
+        return TokenTimeout(
+            f"no token for {between:g} s in the middle of the answer; raise `timeouts=Timeouts(between_tokens=...)` "
+            "if the model is that slow",
+            seconds=between,
+            provider=self._engine.name,
+        )
+
+    def _first_token_timeout(self) -> AsyncInferError:
+        seconds = self.request.timeouts.first_token
+        return FirstTokenTimeout(
+            f"no first token within {seconds:g} s; raise `timeouts=Timeouts(first_token=...)` for a slower model",
+            seconds=seconds,
+            provider=self._engine.name,
+        )
+
+    def _total_timeout(self) -> AsyncInferError:
+        seconds = self.request.timeouts.total
+        return TotalTimeout(
+            f"the call took longer than {seconds:g} s in total (waiting for a slot and retries included)",
+            seconds=seconds,
+            provider=self._engine.name,
+        )
+
+    # -- ending ------------------------------------------------------------------------------------------------------
+
+    async def _complete(self) -> None:
+        """The source has ended by itself."""
+        assert self._source is not None
+        if not self._fold.finished:
+            self._fail(
+                StreamTruncated(
+                    "the answer ended without a finish reason: it is not complete", provider=self._engine.name
+                )
+            )
+        self._state = _DONE
+        self._settle()
+        self._guard.enter(self._loop.time() + _CLOSE_GRACE)
+        try:
+            await self._source.aclose()
+        except BaseException as error:
+            self._source.abort()
+            if not self._guard.expired(error) and not isinstance(error, Exception):
+                raise
+        else:
+            self._guard.leave()
+        self._guard.close()
+
+    def _fail(self, raw: BaseException) -> NoReturn:
+        """Give everything back and raise: the error, typed and with what had arrived; or the cancellation."""
+        began = self._state == _OPEN or self._fold.deltas > 0
+        known = self._error
+        if not isinstance(raw, Exception):
+            self.abort()
+            raise raw
+        error = known if isinstance(known, AsyncInferError) else self._typed(raw)
+        if began and not isinstance(error, (StreamInterrupted, EngineClosedError, TotalTimeout)):
+            cause = error
+            error = StreamInterrupted(
+                f"the answer broke off: {cause.message}",
+                provider=cause.provider or self._engine.name,
+                status=cause.status,
+                request_id=cause.request_id,
+                code=cause.code,
+                retry=cause.retry,
+                retry_after=cause.retry_after,
+            )
+            error.__cause__ = cause
+        self._error = error
+        self.abort(_FAILED)
+        if began and error.partial is None:
+            error.partial = self._completion()
+        if error.provider is None:
+            error.provider = self._engine.name
+        if error is raw or error.__cause__ is not None:
+            raise error
+        raise error from (None if isinstance(raw, AsyncInferError) else raw)
+
+    def _typed(self, raw: Exception) -> AsyncInferError:
+        if isinstance(raw, AsyncInferError):
+            return raw
+        error = EngineError(f"{type(raw).__name__}: {raw}", provider=self._engine.name)
+        error.__cause__ = raw
+        return error
+
+    def abort(self, state: int = _ABORTED) -> None:
+        """Stop now: the upstream is told, the slot and its budget come back. On the call's own loop; idempotent."""
+        if self._state in (_DONE, _FAILED, _ABORTED):
+            return
+        opened = self._state != _NEW
+        self._state = state
+        if self._source is not None:
+            self._source.abort()
+        if opened:
+            self._settle()
+            self._guard.close()
+
+    def abandon(self) -> None:
+        """Abort from anywhere: another thread, a garbage-collector run, after the loop has ended."""
+        if self._state != _OPEN:
+            return
+        try:
+            self._loop.soon(self.abort)
+        except LoopClosed:
+            self.abort()
+
+    def close(self, error: AsyncInferError) -> None:
+        """Abort from anywhere, and let whoever reads the call see ``error``."""
+        if self._state not in (_OPENING, _OPEN):
+            return
+        self._error = error
+        try:
+            self._loop.soon(self._cut)
+        except LoopClosed:
+            self._cut()
+
+    def _cut(self) -> None:
+        if self._state == _OPEN:
+            self.abort(_FAILED)
+        elif self._state == _OPENING and self._source is not None:
+            self._source.abort()
+
+    def _settle(self) -> None:
+        self._live.discard(self)
+        self.timings.total = self._loop.time() - self._started_at if self._loop.alive else self.timings.total
+        self.timings.deltas = self._fold.deltas
+        self.usage = self._usage()
+        if self._ticket is not None:
+            if self._source is None:
+                self._ticket.refund()
+            else:
+                self._ticket.settle(
+                    input_tokens=self.usage.input_tokens,
+                    output_tokens=self.usage.output_tokens,
+                    cached_tokens=self.usage.cached_tokens,
+                )
+
+    def _usage(self) -> Usage:
+        known = self._fold.usage
+        if known is not None and (self._state == _DONE or known.output_tokens):
+            return known
+        if self._source is None:
+            return Usage(source="estimated")
+        prompt = known.input_tokens if known is not None else self._engine.estimate_input(self.request)
+        return Usage(input_tokens=prompt, output_tokens=self._fold.estimated_output(), source="estimated")
+
+    # -- results -----------------------------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> bool:
+        """Whether every choice has ended, although the source may still have something to say (usage)."""
+        return self._state == _OPEN and self._fold.finished
+
+    @property
+    def open(self) -> bool:
+        """Whether there may be more to read."""
+        return self._state in (_NEW, _OPENING, _OPEN)
+
+    def must_be_readable(self) -> None:
+        """Raises `StreamConsumedError` for a call that was read to its end already."""
+        if self._state == _DONE and not self.buffer:
+            raise StreamConsumedError(
+                "this stream has been read to its end; use `await stream.completion()`, or start a new one",
+                provider=self._engine.name,
+            )
+
+    async def result(self) -> Completion:
+        """Read to the end and return the whole answer, parsed where a schema was asked for."""
+        while await self.pull() is not None:
+            pass
+        completion = self._completion()
+        parse_answer(completion, self.request)
+        return completion
+
+    def _completion(self) -> Completion:
+        usage = self.usage or self._usage()
+        request_id = self._source.request_id if self._source is not None else None
+        return self._fold.completion(self.request, usage, self.timings, request_id)

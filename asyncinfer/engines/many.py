@@ -9,11 +9,11 @@ the run.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..completion import Completion, Failure
-from ..errors import AsyncInferError
+from ..errors import StreamConsumedError
 from ..loops import LoopClosed, running
 
 if TYPE_CHECKING:
@@ -40,15 +40,16 @@ class _Run:
         "crash",
         "done",
         "exhausted",
+        "feed",
         "idle",
         "loop",
         "ordered",
-        "puller",
         "ready",
         "ready_at",
         "scope",
         "source",
         "taken",
+        "waiting",
         "window",
         "workers",
     )
@@ -60,9 +61,8 @@ class _Run:
         self.ordered = ordered
         self.window = window
         self.loop = loop
-        self.source: Iterator[Row] | AsyncIterator[Row] = (
-            source.__aiter__() if isinstance(source, AsyncIterable) else iter(source)
-        )
+        self.feed = _Feed(source) if isinstance(source, AsyncIterable) else None
+        self.source: Iterator[Row] | None = None if isinstance(source, AsyncIterable) else iter(source)
         self.taken = 0
         self.consumed = 0
         self.ready: deque[Completion | Failure] = deque()
@@ -72,9 +72,9 @@ class _Run:
         self.cancelled = False
         self.crash: Exception | None = None
         self.workers = 0
+        self.waiting = 0
         self.idle: deque[Waiter] = deque()
         self.consumer: Waiter | None = None
-        self.puller: Waiter | None = None
         self.scope: anyio.CancelScope | None = None
 
     # -- the consumer's side -----------------------------------------------------------------------------------------
@@ -108,37 +108,40 @@ class _Run:
                 if self.cancelled:
                     group.cancel_scope.cancel()
                 self._hire(group)
+                if self.feed is not None:
+                    await self.feed.pump(self)
         except Exception as error:  # noqa: BLE001 -- delivered to the consumer
             self.crash = self.crash or error
         finally:
+            if self.feed is not None:
+                self.crash = await self.feed.aclose() or self.crash
             self.done = True
             if self.consumer is not None:
                 self.consumer.wake()
-            if isinstance(self.source, AsyncIterator):
-                await self._close_source()
 
-    async def _close_source(self) -> None:
-        close = getattr(self.source, "aclose", None)
-        if close is None:
-            return
-        import anyio
+    async def _answer(self, row: Row, index: int, group: Any) -> Completion | Failure:
+        waiting = True
 
-        with anyio.CancelScope(shield=True):
-            try:
-                await close()
-            except Exception as error:  # noqa: BLE001 -- delivered to the consumer
-                self.crash = self.crash or error
+        def dispatched() -> None:
+            nonlocal waiting
+            if waiting:
+                waiting = False
+                self.waiting -= 1
+                self._hire(group)
+
+        self.waiting += 1
+        try:
+            return await self.answer(row, index, dispatched)
+        finally:
+            dispatched()
 
     def _hire(self, group: Any) -> None:
-        """One more worker, unless there are enough: one for each row in flight and one that waits for a slot."""
-        if self.workers < self.window and not self.exhausted:
+        """One more worker, unless there are enough: one for each row in flight, and one that waits for a slot."""
+        if self.waiting == 0 and self.workers < self.window and not self.exhausted:
             self.workers += 1
             group.start_soon(self._work, group)
 
     async def _work(self, group: Any) -> None:
-        def hire() -> None:
-            self._hire(group)
-
         while not self.exhausted:
             if self.taken >= self.consumed + self.window:
                 waiter = self.loop.waiter()
@@ -148,7 +151,7 @@ class _Run:
             found, row, index = await self._next()
             if not found:
                 break
-            result = await self.answer(row, index, hire)
+            result = await self._answer(row, index, group)
             if self.ordered:
                 self.ready_at[index] = result
             else:
@@ -159,43 +162,89 @@ class _Run:
             self.idle.popleft().wake()
 
     async def _next(self) -> tuple[bool, Row, int]:
-        """Take the next row. Several workers may ask at once; an async source is asked by one at a time."""
-        source = self.source
+        """Take the next row: straight from a sync source, through the host from an async one."""
+        if self.feed is not None:
+            return await self.feed.next(self)
         try:
-            if isinstance(source, Iterator):
-                row = next(source)
-            else:
-                while self.puller is not None:
-                    await self._queue_for_source()
-                    if self.exhausted:
-                        return False, None, 0
-                self.puller = self.loop.waiter()
-                try:
-                    row = await anext(source)
-                finally:
-                    puller, self.puller = self.puller, None
-                    puller.wake()
-        except (StopIteration, StopAsyncIteration):
+            row = next(self.source)  # type: ignore[arg-type]
+        except StopIteration:
             self.exhausted = True
             return False, None, 0
         except Exception as error:  # noqa: BLE001 -- the rows before it are delivered first
             self.exhausted = True
             self.crash = error
             return False, None, 0
-        index = self.taken
+        return True, row, self._number()
+
+    def _number(self) -> int:
         self.taken += 1
+        return self.taken - 1
+
+
+class _Feed:
+    """Rows of an async source. Only the host's task ever touches the source: it may hold scopes of its own."""
+
+    __slots__ = ("_demand", "_hungry", "_rows", "_source")
+
+    def __init__(self, source: AsyncIterable[Row]) -> None:
+        self._source = source.__aiter__()
+        self._rows: deque[tuple[Row, int]] = deque()
+        self._hungry: deque[Waiter] = deque()
+        self._demand: Waiter | None = None
+
+    async def pump(self, run: _Run) -> None:
+        """The host's side: fetch a row whenever a worker is hungry, until the source ends."""
+        try:
+            while not run.exhausted:
+                if not self._hungry:
+                    self._demand = run.loop.waiter()
+                    await self._demand.wait()
+                    self._demand = None
+                    continue
+                row = await anext(self._source)
+                self._rows.append((row, run._number()))  # noqa: SLF001 -- two halves of one room
+                self._hungry.popleft().wake()
+        except StopAsyncIteration:
+            pass
+        except Exception as error:  # noqa: BLE001 -- the rows before it are delivered first
+            run.crash = error
+        finally:
+            run.exhausted = True
+            while self._hungry:
+                self._hungry.popleft().wake()
+
+    async def next(self, run: _Run) -> tuple[bool, Row, int]:
+        """A worker's side."""
+        while not self._rows:
+            if run.exhausted:
+                return False, None, 0
+            waiter = run.loop.waiter()
+            self._hungry.append(waiter)
+            if self._demand is not None:
+                self._demand.wake()
+            await waiter.wait()
+        row, index = self._rows.popleft()
         return True, row, index
 
-    async def _queue_for_source(self) -> None:
-        waiter = self.loop.waiter()
-        self.idle.append(waiter)
-        await waiter.wait()
+    async def aclose(self) -> Exception | None:
+        """Close the source, in the host's task."""
+        close = getattr(self._source, "aclose", None)
+        if close is None:
+            return None
+        import anyio
+
+        with anyio.CancelScope(shield=True):
+            try:
+                await close()
+            except Exception as error:  # noqa: BLE001 -- delivered to the consumer
+                return error
+        return None
 
 
 class Results:
     """Iterates over the results of one run."""
 
-    __slots__ = ("_on_error", "_run", "_started", "_host_done")
+    __slots__ = ("_on_error", "_run", "_started")
 
     def __init__(self, run: _Run, on_error: Literal["return", "raise"]) -> None:
         self._run = run
@@ -255,7 +304,7 @@ class Results:
 class Many:
     """What ``generate_many`` returns: await it for a list, or iterate over it; ``async with`` closes it on time."""
 
-    __slots__ = ("_answer", "_on_error", "_open", "_ordered", "_source", "_window")
+    __slots__ = ("_answer", "_on_error", "_open", "_ordered", "_source", "_used", "_window")
 
     def __init__(
         self,
@@ -271,7 +320,8 @@ class Many:
         self._window = window
         self._ordered = ordered
         self._on_error = on_error
-        self._open: list[Results] = []
+        self._used = False
+        self._open: Results | None = None
 
     def __aiter__(self) -> Results:
         return self._start(self._ordered)
@@ -287,20 +337,18 @@ class Many:
             await results.aclose()
 
     def _start(self, ordered: bool) -> Results:
-        run = _Run(self._answer, self._source, self._window, ordered, running())
-        results = Results(run, self._on_error)
-        return results
+        if self._used:
+            raise StreamConsumedError("generate_many(...) runs once; call it again for another run")
+        self._used = True
+        return Results(_Run(self._answer, self._source, self._window, ordered, running()), self._on_error)
 
     async def __aenter__(self) -> Results:
-        results = self._start(self._ordered)
-        self._open.append(results)
-        return results
+        self._open = self._start(self._ordered)
+        return self._open
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while self._open:
-            await self._open.pop().aclose()
+        if self._open is not None:
+            await self._open.aclose()
 
-
-__all__ = ["AsyncInferError", "Many", "Results"]

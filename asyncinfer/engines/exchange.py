@@ -1,0 +1,125 @@
+"""One remote answer: encode, send, check the status, decode chunk by chunk."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..errors import AsyncInferError, ProtocolError, TransportError
+
+if TYPE_CHECKING:
+    from ..events import Event
+    from ..limits import RateHeaders
+    from ..request import Request
+    from ..transport.protocol import Exchange, Transport
+    from ..wire.protocol import Decoder
+    from .endpoint import Endpoint
+
+_MAX_ERROR_BYTES = 1 << 20
+_MAX_LIST_BYTES = 64 << 20
+
+
+class RemoteSource:
+    """See `engines.source.Source`."""
+
+    __slots__ = ("_decoder", "_ended", "_exchange", "_provider", "rate", "request_id")
+
+    def __init__(self, exchange: Exchange, decoder: Decoder, rate: RateHeaders, request_id: str | None) -> None:
+        self._exchange = exchange
+        self._decoder = decoder
+        self._ended = False
+        self.rate = rate
+        self.request_id = request_id
+
+    async def pull(self) -> list[Event] | None:
+        read, decoder = self._exchange.read, self._decoder
+        while not self._ended:
+            chunk = await read()
+            if chunk:
+                events = decoder.feed(chunk)
+                # The body's end may be withheld by the server; the format's own end is enough.
+                self._ended = decoder.done
+            else:
+                self._ended = True
+                events = decoder.close()
+            if events:
+                return events
+        return None
+
+    def abort(self) -> None:
+        self._exchange.abort()
+
+    async def aclose(self) -> None:
+        # A connection is reused only if its body was read to the end, which is usually there already.
+        while await self._exchange.read():
+            pass
+        await self._exchange.aclose()
+
+
+async def open_source(transport: Transport, endpoint: Endpoint, request: Request) -> RemoteSource:
+    """Send a request. Raises the typed error, with its verdict, for a status of 400 or more."""
+    codec, dialect = endpoint.codec, endpoint.provider.dialect
+    wire = codec.encode(request, dialect)
+    exchange = await transport.open(
+        wire.method,
+        endpoint.url(wire.path),
+        {**endpoint.headers, **wire.headers},
+        wire.body,
+        connect_timeout=request.timeouts.connect,
+    )
+    try:
+        headers = exchange.headers
+        rate = codec.rate_headers(headers, time.time())
+        if exchange.status >= 400:
+            error = codec.error(exchange.status, headers, await _read_all(exchange, _MAX_ERROR_BYTES))
+            error.rate = rate
+            await exchange.aclose()
+            raise error
+        decoder = codec.decoder(request, dialect, headers.get("content-type", ""))
+    except BaseException as error:
+        exchange.abort()
+        if isinstance(error, AsyncInferError):
+            error.provider = endpoint.provider.name
+        raise
+    return RemoteSource(exchange, decoder, rate, codec.request_id(headers))
+
+
+async def list_models(transport: Transport, endpoint: Endpoint) -> list[str]:
+    """Ids of the models that the endpoint lists, in its order."""
+    import msgspec
+
+    assert endpoint.models_url is not None
+    exchange = await transport.open("GET", endpoint.models_url, endpoint.headers, connect_timeout=30.0)
+    try:
+        body = await _read_all(exchange, _MAX_LIST_BYTES)
+        if exchange.status >= 400:
+            error = endpoint.codec.error(exchange.status, exchange.headers, body)
+            error.provider = endpoint.provider.name
+            raise error
+        await exchange.aclose()
+    finally:
+        exchange.abort()
+    try:
+        document: Any = msgspec.json.decode(body)
+        rows = document if isinstance(document, list) else document.get("data") or document.get("models") or []
+        return [str(row.get("id") or row.get("name")) for row in rows]
+    except (msgspec.DecodeError, AttributeError, TypeError) as error:
+        raise ProtocolError(
+            f"{endpoint.models_url} did not answer with a list of models", provider=endpoint.provider.name
+        ) from error
+
+
+async def _read_all(exchange: Exchange, bound: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while chunk := await exchange.read():
+            parts.append(chunk)
+            size += len(chunk)
+            if size > bound:
+                break
+    except TransportError:
+        if exchange.status < 400:
+            raise
+        # An error whose body breaks off is still that error.
+    return b"".join(parts)

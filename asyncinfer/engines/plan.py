@@ -1,0 +1,125 @@
+"""From the parameters of an engine and of a call to a `Request`: who overrides whom.
+
+Rule: only explicitly set fields override; a default never does. Engine < ``inference_config`` < keyword arguments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..completion import Timeouts
+from ..conversation import Conversation, Message, Role, ToolDefinition
+from ..errors import ConfigError
+from ..params import GenerationParams, GuidedDecodingParams, InferenceConfig, ModelParams, RemoteParams, merge
+from ..request import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Parameters(Protocol):
+    """Where an engine keeps its own."""
+
+    model_params: ModelParams
+    generation_params: GenerationParams
+    remote_params: RemoteParams | None
+
+
+class Plan:
+    """Resolved parameters, ready to be joined with any number of conversations."""
+
+    __slots__ = ("template",)
+
+    def __init__(self, template: Request) -> None:
+        self.template = template
+
+    def request(self, conversation: Any, tenant: str, weight: float) -> Request:
+        """One call's request. Raises `ConfigError` for what is no conversation."""
+        template = self.template
+        checked = as_conversation(conversation)
+        return Request(
+            conversation=checked,
+            model=template.model,
+            generation=template.generation,
+            remote=template.remote,
+            tools=template.tools if template.tools is not None else checked.tools,
+            timeouts=template.timeouts,
+            stream=template.stream,
+            response_model=template.response_model,
+            tenant=tenant,
+            weight=weight,
+        )
+
+
+def make_plan(
+    engine: Parameters,
+    generation: GenerationParams | None,
+    config: InferenceConfig | None,
+    response_model: type[Any] | None,
+    tools: Sequence[Any] | None,
+    timeouts: Timeouts | None,
+) -> Plan:
+    """Merge. Raises `ConfigError`."""
+    model, sampling, remote = engine.model_params, engine.generation_params, engine.remote_params
+    if config is not None:
+        model = merge(model, config.model)
+        sampling = merge(sampling, config.generation)
+        if config.remote_params is not None:
+            remote = config.remote_params if remote is None else merge(remote, config.remote_params)
+    if generation is not None:
+        sampling = merge(sampling, generation)
+    if response_model is not None:
+        sampling = merge(sampling, GenerationParams(guided_decoding=GuidedDecodingParams(json=response_model)))
+    return Plan(
+        Request(
+            conversation=_NOBODY,
+            model=model,
+            generation=sampling,
+            remote=remote,
+            tools=None if tools is None else [ToolDefinition.of(tool) for tool in tools],
+            timeouts=timeouts or clocks(remote),
+            stream=remote is None or remote.use_streaming,
+            response_model=response_model,
+        )
+    )
+
+
+def clocks(remote: RemoteParams | None) -> Timeouts:
+    """The clocks that remote parameters ask for. ``connection_timeout`` is the longest silence tolerated: it bounds
+    connecting, the first token and each next one."""
+    timeouts = Timeouts()
+    if remote is None:
+        # Loading is over when a local engine's clocks start; a long prompt may still take its time.
+        return replace(timeouts, connect=None)
+    if "connection_timeout" in remote.model_fields_set and remote.connection_timeout:
+        silence = remote.connection_timeout
+        timeouts = Timeouts(connect=silence, first_token=silence, between_tokens=silence)
+    return timeouts
+
+
+def as_conversation(value: Any) -> Conversation:
+    """A conversation from what a caller may hand over: one, a user message's text, a list of messages, a dict.
+
+    Raises:
+        ConfigError: it is none of them, or empty.
+    """
+    if isinstance(value, Conversation):
+        conversation = value
+    elif isinstance(value, str):
+        conversation = Conversation(messages=[Message(role=Role.USER, content=value)])
+    elif isinstance(value, dict):
+        conversation = Conversation.from_dict(value)
+    elif isinstance(value, list):
+        conversation = Conversation.from_dict({"messages": value})
+    else:
+        raise ConfigError(
+            f"expected a Conversation, a string, a list of messages or a dict, not {type(value).__name__}",
+            path="conversation",
+        )
+    if not conversation.messages:
+        raise ConfigError("the conversation has no messages; add at least one", path="conversation.messages")
+    return conversation
+
+
+_NOBODY = Conversation(messages=[])

@@ -1,0 +1,223 @@
+"""`RemoteInferenceEngine`: a provider's row, its codec and the transport, introduced to one another.
+
+Rule: what differs between providers is a value in its row; the documented engine classes name their row and add
+nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..errors import ConfigError
+from .base import Engine
+
+if TYPE_CHECKING:
+    from ..limits import Cost, Limits
+    from ..params import GenerationParams, ModelParams, RemoteParams
+    from ..providers import Provider
+    from ..request import Request
+    from ..scheduling.limiter import Limiter
+    from ..transport.protocol import Transport
+    from .endpoint import Endpoint
+    from .source import Source
+
+class RemoteInferenceEngine(Engine):
+    """Any OpenAI-compatible endpoint.
+
+    Args:
+        model_params: ``model_name`` is what the provider calls the model.
+        generation_params: sampling parameters of every call.
+        remote_params: ``api_url`` (the full endpoint, its ``/v1`` base, or ``http://host:port``), credentials, limits.
+        http_client: an ``httpx.AsyncClient`` (or httpx2's) to send with; it stays yours to close.
+
+    An ``api_url`` on a known provider's host uses that provider's row: its dialect, limits and key variable.
+
+    Raises:
+        ConfigError: no ``api_url`` and the provider has none of its own; no key for a provider that needs one.
+    """
+
+    name: ClassVar[str] = "remote"
+
+    def __init__(
+        self,
+        model_params: ModelParams | None = None,
+        *,
+        generation_params: GenerationParams | None = None,
+        remote_params: RemoteParams | None = None,
+        http_client: Any = None,
+    ) -> None:
+        from ..params import RemoteParams
+
+        self._http_client = http_client
+        self._transport: Transport | None = None
+        self._endpoints: dict[int, tuple[Any, Endpoint]] = {}
+        super().__init__(
+            model_params, generation_params=generation_params, remote_params=remote_params or RemoteParams()
+        )
+        assert self._default_plan is not None
+        self.endpoint(self._default_plan.template)
+
+    # -- the row -------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def provider(cls) -> Provider:
+        """The engine's row."""
+        from ..providers import PROVIDERS
+
+        return PROVIDERS[cls.name]
+
+    @classmethod
+    def get_supported_params(cls) -> set[str]:
+        return set(cls.provider().dialect.supported)
+
+    def unsupported(self, request: Request) -> list[str]:
+        endpoint = self.endpoint(request)
+        return endpoint.codec.unsupported(request, endpoint.provider.dialect)
+
+    def endpoint(self, request: Request) -> Endpoint:
+        """Where a request goes, resolved once for each set of remote parameters."""
+        from .endpoint import resolve
+
+        remote = request.remote
+        found = self._endpoints.get(id(remote))
+        if found is None or found[0] is not remote:
+            if len(self._endpoints) > 16:
+                self._endpoints.clear()
+            found = self._endpoints[id(remote)] = (remote, resolve(self.provider(), type(self).__name__, remote))
+        return found[1]
+
+    # -- the pipeline's questions --------------------------------------------------------------------------------------
+
+    async def open(self, request: Request) -> Source:
+        from .exchange import open_source
+
+        endpoint = self.endpoint(request)
+        if any_files(request):
+            request = await with_files(request)
+        return await open_source(self._lane(), endpoint, request)
+
+    def limiter(self, request: Request) -> Limiter:
+        from ..scheduling.limiter import shared_limiter
+
+        endpoint = self.endpoint(request)
+        model = request.model.model_name or ""
+        found = endpoint.limiters.get(model)
+        if found is None:
+            found = endpoint.limiters[model] = shared_limiter((*endpoint.identity, model), endpoint.limits)
+        return found
+
+    def limits(self) -> Limits:
+        assert self._default_plan is not None
+        return self.endpoint(self._default_plan.template).limits
+
+    def cost(self, request: Request) -> Cost:
+        from ..limits import Cost
+
+        return Cost(
+            input_tokens=self.estimate_input(request),
+            max_output_tokens=request.asked("max_new_tokens"),
+        )
+
+    def estimate_input(self, request: Request) -> int:
+        from ..wire.tokens import estimate_tokens
+
+        return estimate_tokens(request)
+
+    async def list_models(self) -> list[str]:
+        """Ids of the provider's models, as it lists them."""
+        from .exchange import list_models
+
+        assert self._default_plan is not None
+        endpoint = self.endpoint(self._default_plan.template)
+        if endpoint.models_url is None:
+            return await super().list_models()
+        return await list_models(self._lane(), endpoint)
+
+    async def stop(self) -> None:
+        self._transport = None
+
+    def _lane(self) -> Transport:
+        if self._transport is None:
+            from ..transport import lane
+
+            self._transport = lane(self._http_client)
+        return self._transport
+
+
+class RemoteVLLMInferenceEngine(RemoteInferenceEngine):
+    """A vLLM server (``api_url`` is required)."""
+
+    name = "remote_vllm"
+
+
+class OpenAIInferenceEngine(RemoteInferenceEngine):
+    """OpenAI; key in ``OPENAI_API_KEY``."""
+
+    name = "openai"
+
+
+class TogetherInferenceEngine(RemoteInferenceEngine):
+    """Together AI; key in ``TOGETHER_API_KEY``."""
+
+    name = "together"
+
+
+class DeepSeekInferenceEngine(RemoteInferenceEngine):
+    """DeepSeek; key in ``DEEPSEEK_API_KEY``."""
+
+    name = "deepseek"
+
+
+class SambanovaInferenceEngine(RemoteInferenceEngine):
+    """SambaNova; key in ``SAMBANOVA_API_KEY``."""
+
+    name = "sambanova"
+
+
+class ParasailInferenceEngine(RemoteInferenceEngine):
+    """Parasail; key in ``PARASAIL_API_KEY``."""
+
+    name = "parasail"
+
+
+class LambdaInferenceEngine(RemoteInferenceEngine):
+    """Lambda's former inference API, which ended in 2025: give the ``api_url`` of a server that speaks it."""
+
+    name = "lambda"
+
+
+class FireworksInferenceEngine(RemoteInferenceEngine):
+    """Fireworks AI; key in ``FIREWORKS_API_KEY``."""
+
+    name = "fireworks"
+
+
+class OpenRouterInferenceEngine(RemoteInferenceEngine):
+    """OpenRouter; key in ``OPENROUTER_API_KEY``."""
+
+    name = "openrouter"
+
+
+class CerebrasInferenceEngine(RemoteInferenceEngine):
+    """Cerebras; key in ``CEREBRAS_API_KEY``."""
+
+    name = "cerebras"
+
+
+class HuggingFaceRouterInferenceEngine(RemoteInferenceEngine):
+    """Hugging Face's router; key in ``HF_TOKEN``."""
+
+    name = "huggingface"
+
+
+class GoogleGeminiInferenceEngine(RemoteInferenceEngine):
+    """Gemini through its OpenAI-compatible endpoint; key in ``GEMINI_API_KEY``."""
+
+    name = "gemini"
+
+
+class SGLangInferenceEngine(RemoteInferenceEngine):
+    """An SGLang server through its OpenAI-compatible endpoint (``api_url`` is required)."""
+
+    name = "sglang"

@@ -1,1 +1,153 @@
-"""asyncinfer."""
+"""asyncinfer: async-first streaming inference, in process or behind an API, through one interface.
+
+::
+
+    from asyncinfer import open_engine
+
+    async for token in open_engine("openai:gpt-4o-mini").stream("Why is the sky blue?"):
+        print(token, end="")
+
+Every public name is importable from here; each loads its room when it is first used, so that importing the package
+costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .completion import Choice, Completion, Failure, Timeouts, Timings
+    from .conversation import (
+        ContentItem,
+        Conversation,
+        FunctionCall,
+        FunctionDefinition,
+        Message,
+        Role,
+        ToolCall,
+        ToolDefinition,
+        Type,
+    )
+    from .engines.base import Engine
+    from .engines.llama_cpp import LlamaCppInferenceEngine
+    from .engines.opening import open_engine
+    from .engines.remote import (
+        CerebrasInferenceEngine,
+        DeepSeekInferenceEngine,
+        FireworksInferenceEngine,
+        GoogleGeminiInferenceEngine,
+        HuggingFaceRouterInferenceEngine,
+        LambdaInferenceEngine,
+        OpenAIInferenceEngine,
+        OpenRouterInferenceEngine,
+        ParasailInferenceEngine,
+        RemoteInferenceEngine,
+        RemoteVLLMInferenceEngine,
+        SambanovaInferenceEngine,
+        SGLangInferenceEngine,
+        TogetherInferenceEngine,
+    )
+    from .engines.stream import Stream
+    from .errors import (
+        APIError,
+        AsyncInferError,
+        AuthenticationError,
+        BadRequestError,
+        ConfigError,
+        ConnectError,
+        ConnectTimeout,
+        ContextLengthError,
+        DeadlineError,
+        EngineClosedError,
+        EngineError,
+        EventTooLargeError,
+        FirstTokenTimeout,
+        MissingDependencyError,
+        NotFoundError,
+        OverloadedError,
+        PermissionDeniedError,
+        ProtocolError,
+        QuotaExceededError,
+        RateLimitError,
+        RetryKind,
+        RowsFailed,
+        ServerError,
+        StreamConsumedError,
+        StreamInterrupted,
+        StreamTruncated,
+        StructuredOutputError,
+        TokenTimeout,
+        TotalTimeout,
+        TransportError,
+        UnsupportedParameterError,
+    )
+    from .events import (
+        Event,
+        Finish,
+        FinishReason,
+        ReasoningDelta,
+        Start,
+        TextDelta,
+        ToolCallDelta,
+        Usage,
+        UsageUpdate,
+    )
+    from .models import EMBEDDED_MODEL
+    from .params import (
+        GenerationParams,
+        GuidedDecodingParams,
+        InferenceConfig,
+        InferenceEngineType,
+        ModelParams,
+        RemoteParams,
+    )
+
+_ROOMS = {
+    "completion": "Choice Completion Failure Timeouts Timings",
+    "conversation": "ContentItem Conversation FunctionCall FunctionDefinition Message Role ToolCall ToolDefinition Type",
+    "engines.base": "Engine",
+    "engines.llama_cpp": "LlamaCppInferenceEngine",
+    "engines.opening": "open_engine",
+    "engines.remote": (
+        "CerebrasInferenceEngine DeepSeekInferenceEngine FireworksInferenceEngine GoogleGeminiInferenceEngine "
+        "HuggingFaceRouterInferenceEngine LambdaInferenceEngine OpenAIInferenceEngine OpenRouterInferenceEngine "
+        "ParasailInferenceEngine RemoteInferenceEngine RemoteVLLMInferenceEngine SambanovaInferenceEngine "
+        "SGLangInferenceEngine TogetherInferenceEngine"
+    ),
+    "engines.stream": "Stream",
+    "errors": (
+        "APIError AsyncInferError AuthenticationError BadRequestError ConfigError ConnectError ConnectTimeout "
+        "ContextLengthError DeadlineError EngineClosedError EngineError EventTooLargeError FirstTokenTimeout "
+        "MissingDependencyError NotFoundError OverloadedError PermissionDeniedError ProtocolError QuotaExceededError "
+        "RateLimitError RetryKind RowsFailed ServerError StreamConsumedError StreamInterrupted StreamTruncated "
+        "StructuredOutputError TokenTimeout TotalTimeout TransportError UnsupportedParameterError"
+    ),
+    "events": "Event Finish FinishReason ReasoningDelta Start TextDelta ToolCallDelta Usage UsageUpdate",
+    "models": "EMBEDDED_MODEL",
+    "params": (
+        "GenerationParams GuidedDecodingParams InferenceConfig InferenceEngineType ModelParams RemoteParams"
+    ),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
+_MODULES = {"batch", "blocking", "testing"}
+
+__all__ = ["__version__", *_ROOM_OF]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    room = _ROOM_OF.get(name)
+    if room is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{room}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

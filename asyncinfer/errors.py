@@ -32,7 +32,8 @@ looks at the words of a message::
     ├── StreamConsumedError                  a stream that was read to its end is iterated again
     ├── ProtocolError                        bytes that are not the format they claim to be
     │   └── EventTooLargeError               one event outgrew the configured bound
-    └── StructuredOutputError                the answer does not validate against the requested schema
+    ├── StructuredOutputError                the answer does not validate against the requested schema
+    └── RowsFailed                           some rows of a blocking batch failed; `.results` has all of them
 
 Every one of them pickles, and carries ``.provider``, ``.status``, ``.request_id``, ``.retryable``, ``.retry_after``.
 """
@@ -43,7 +44,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .completion import Completion
+    from .completion import Completion, Failure
     from .limits import RateHeaders
 
 
@@ -278,3 +279,17 @@ class EventTooLargeError(ProtocolError):
 
 class StructuredOutputError(AsyncInferError):
     """The answer does not validate against the schema or model that was asked for."""
+
+
+class RowsFailed(AsyncInferError):
+    """Some rows of a batch failed. Raised when all of them have ended; ``results`` loses none.
+
+    Attributes:
+        results: a `Completion` or `Failure` for each row, in input order.
+    """
+
+    def __init__(self, results: list[Completion | Failure]) -> None:
+        failures = [result.error for result in results if not result]
+        first = f"; the first: {failures[0]}" if failures else ""
+        super().__init__(f"{len(failures)} of {len(results)} rows failed{first} (`.results` has every row)")
+        self.results = results

@@ -6,10 +6,8 @@ nothing.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import ConfigError
 from .base import Engine
 
 if TYPE_CHECKING:
@@ -91,9 +89,10 @@ class RemoteInferenceEngine(Engine):
 
     async def open(self, request: Request) -> Source:
         from .exchange import open_source
+        from .files import names_files, with_files
 
         endpoint = self.endpoint(request)
-        if any_files(request):
+        if names_files(request):
             request = await with_files(request)
         return await open_source(self._lane(), endpoint, request)
 

@@ -66,6 +66,15 @@ class Events:
                 raise StopAsyncIteration
         return buffer.popleft()
 
+    async def batch(self) -> list[Event]:
+        """All events that are there, waiting for at least one; empty at the end."""
+        buffer = self._call.buffer
+        while not buffer and await self._call.fill():
+            pass
+        events = list(buffer)
+        buffer.clear()
+        return events
+
     def __del__(self) -> None:
         if self._owner:
             self._call.abandon()

@@ -1,0 +1,232 @@
+"""The same engines for scripts and notebooks that have no event loop.
+
+Every public name of `asyncinfer` is here too, so an example runs by changing its import line; the engine classes are
+replaced by blocking ones of the same name. All of them work on one background event loop, in one thread, whatever
+loop the caller may be running itself.
+
+::
+
+    from asyncinfer.blocking import OpenAIInferenceEngine, ModelParams
+
+    engine = OpenAIInferenceEngine(ModelParams(model_name="gpt-4o-mini"))
+    for token in engine.stream("Why is the sky blue?"):
+        print(token, end="")
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import anyio.from_thread
+
+import asyncinfer
+
+from .errors import RowsFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+    from types import TracebackType
+
+    from anyio.abc import BlockingPortal
+
+    from .completion import Completion, Failure, Timings
+    from .conversation import Conversation
+    from .engines.base import Engine
+    from .engines.stream import Stream
+    from .events import Event, Usage
+    from .params import InferenceConfig
+
+_lock = threading.Lock()
+_portal: BlockingPortal | None = None
+
+
+def _background() -> BlockingPortal:
+    """The portal to the one background loop; started on first use, stopped when the program ends."""
+    global _portal  # noqa: PLW0603 -- one loop for the process is the point
+    with _lock:
+        if _portal is None:
+            manager: AbstractContextManager[BlockingPortal] = anyio.from_thread.start_blocking_portal("asyncio")
+            _portal = manager.__enter__()
+            atexit.register(manager.__exit__, None, None, None)
+        return _portal
+
+
+def _run(async_fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    """Run on the background loop and wait; Ctrl-C stops the work, too."""
+    future = _background().start_task_soon(async_fn, *args)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+class BlockingStream:
+    """See `asyncinfer.Stream`: iterate for text, or over `events`; `completion` for the whole answer."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[str]:
+        from .events import TextDelta
+
+        for event in self.events():
+            if type(event) is TextDelta and event.index == 0 and event.text:
+                yield event.text
+
+    def events(self) -> Iterator[Event]:
+        """All events; leaving the loop early stops the work."""
+        events = self._stream.events()
+        try:
+            while batch := _run(events.batch):
+                yield from batch
+        finally:
+            _run(self._stream.aclose)
+
+    def completion(self) -> Completion:
+        """Read what is left and return the whole answer."""
+        completion: Completion = _run(self._stream.completion)
+        return completion
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens of the call once it has ended."""
+        return self._stream.usage
+
+    @property
+    def timings(self) -> Timings:
+        """When things happened."""
+        return self._stream.timings
+
+    def __enter__(self) -> BlockingStream:
+        _run(self._stream.__aenter__)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _run(self._stream.aclose)
+
+
+class BlockingEngine:
+    """An engine whose methods block. Takes what the async class of the same name takes."""
+
+    async_class: type[Engine]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._engine = self.async_class(*args, **kwargs)
+
+    def stream(self, conversation: Conversation | str, **overrides: Any) -> BlockingStream:
+        """See `asyncinfer.Engine.stream`."""
+        return BlockingStream(self._engine.stream(conversation, **overrides))
+
+    def generate(self, conversation: Conversation | str, **overrides: Any) -> Completion:
+        """See `asyncinfer.Engine.generate`."""
+
+        async def call() -> Completion:
+            return await self._engine.generate(conversation, **overrides)
+
+        completion: Completion = _run(call)
+        return completion
+
+    def generate_many(
+        self, conversations: Iterable[Conversation | str], **overrides: Any
+    ) -> list[Completion | Failure]:
+        """See `asyncinfer.Engine.generate_many`; always a list, in input order."""
+
+        async def call() -> list[Completion | Failure]:
+            return await self._engine.generate_many(conversations, **overrides)
+
+        results: list[Completion | Failure] = _run(call)
+        return results
+
+    def infer_online(
+        self, input: Iterable[Conversation], inference_config: InferenceConfig | None = None
+    ) -> list[Conversation]:
+        """Answer each conversation; returns them with the answers appended, in input order.
+
+        Raises:
+            RowsFailed: some row failed; raised after all rows have ended, with all results in ``.results``.
+        """
+        results = self.generate_many(input, inference_config=inference_config)
+        failures = [result for result in results if not result]
+        if failures:
+            raise RowsFailed(results)
+        return [result.conversation for result in results]
+
+    infer = infer_online
+
+    def infer_from_file(
+        self, input_filepath: str | Path, inference_config: InferenceConfig | None = None
+    ) -> list[Conversation]:
+        """Answer each conversation of a JSONL file. ``inference_config.output_path``, where set, is written too.
+
+        Raises:
+            ConfigError: the file cannot be read, or a line is no conversation.
+            RowsFailed: as for `infer_online`.
+        """
+        from .conversation import read_jsonl, write_jsonl
+
+        answered = self.infer_online(read_jsonl(input_filepath), inference_config)
+        if inference_config is not None and inference_config.output_path:
+            write_jsonl(inference_config.output_path, answered)
+        return answered
+
+    def list_models(self) -> list[str]:
+        """See `asyncinfer.Engine.list_models`."""
+        models: list[str] = _run(self._engine.list_models)
+        return models
+
+    @classmethod
+    def get_supported_params(cls) -> set[str]:
+        """See `asyncinfer.Engine.get_supported_params`."""
+        return cls.async_class.get_supported_params()
+
+    def close(self) -> None:
+        """Let go of what the engine holds."""
+        _run(self._engine.aclose)
+
+    def __enter__(self) -> BlockingEngine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_engine(*args: Any, **kwargs: Any) -> BlockingEngine:
+    """See `asyncinfer.open_engine`."""
+    engine = asyncinfer.open_engine(*args, **kwargs)
+    blocking = _mirror(type(engine)).__new__(_mirror(type(engine)))
+    blocking._engine = engine
+    return blocking
+
+
+def _mirror(engine_class: type[Engine]) -> type[BlockingEngine]:
+    found = globals().get(engine_class.__name__)
+    if found is None:
+        found = type(
+            engine_class.__name__,
+            (BlockingEngine,),
+            {"async_class": engine_class, "__doc__": engine_class.__doc__, "__module__": __name__},
+        )
+        globals()[engine_class.__name__] = found
+    mirrored: type[BlockingEngine] = found
+    return mirrored
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_"):
+        raise AttributeError(name)
+    value = getattr(asyncinfer, name)
+    from .engines.base import Engine
+
+    if isinstance(value, type) and issubclass(value, Engine):
+        return _mirror(value)
+    return value

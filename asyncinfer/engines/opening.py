@@ -1,0 +1,98 @@
+"""`open_engine`: from a name, a configuration or nothing at all to an engine."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError, EngineError
+from ..params import InferenceConfig, InferenceEngineType, ModelParams, RemoteParams
+
+if TYPE_CHECKING:
+    from .base import Engine
+
+_LLAMA_CPP = ("llama_cpp", "LlamaCppInferenceEngine")
+
+ENGINES: dict[InferenceEngineType, tuple[str, str]] = {
+    InferenceEngineType.LLAMACPP: _LLAMA_CPP,
+    InferenceEngineType.REMOTE: ("remote", "RemoteInferenceEngine"),
+    InferenceEngineType.REMOTE_VLLM: ("remote", "RemoteVLLMInferenceEngine"),
+    InferenceEngineType.SGLANG: ("remote", "SGLangInferenceEngine"),
+    InferenceEngineType.OPENAI: ("remote", "OpenAIInferenceEngine"),
+    InferenceEngineType.TOGETHER: ("remote", "TogetherInferenceEngine"),
+    InferenceEngineType.DEEPSEEK: ("remote", "DeepSeekInferenceEngine"),
+    InferenceEngineType.SAMBANOVA: ("remote", "SambanovaInferenceEngine"),
+    InferenceEngineType.PARASAIL: ("remote", "ParasailInferenceEngine"),
+    InferenceEngineType.LAMBDA: ("remote", "LambdaInferenceEngine"),
+    InferenceEngineType.FIREWORKS: ("remote", "FireworksInferenceEngine"),
+    InferenceEngineType.OPENROUTER: ("remote", "OpenRouterInferenceEngine"),
+    InferenceEngineType.CEREBRAS: ("remote", "CerebrasInferenceEngine"),
+    InferenceEngineType.HUGGING_FACE_ROUTER: ("remote", "HuggingFaceRouterInferenceEngine"),
+    InferenceEngineType.GOOGLE_GEMINI: ("remote", "GoogleGeminiInferenceEngine"),
+}
+"""Where each engine type's class lives: ``(module in engines, class name)``."""
+
+
+def engine_class(kind: InferenceEngineType) -> type[Engine]:
+    """The class of an engine type. Raises `EngineError` for one that this version does not have yet."""
+    where = ENGINES.get(kind)
+    if where is None:
+        raise EngineError(
+            f"the engine {kind.name} is not in this version; there are: {', '.join(sorted(k.name for k in ENGINES))}"
+        )
+    found: type[Engine] = getattr(import_module(f".{where[0]}", __package__), where[1])
+    return found
+
+
+def open_engine(
+    target: str | InferenceConfig | None = None,
+    *,
+    model_params: ModelParams | None = None,
+    remote_params: RemoteParams | None = None,
+    **arguments: Any,
+) -> Engine:
+    """Make an engine.
+
+    Args:
+        target: ``"provider:model"`` (``"openai:gpt-4o-mini"``, ``"llamacpp:path/to/model.gguf"``), an
+            `InferenceConfig`, or None for the embedded model.
+        model_params, remote_params: further parameters, for the string form.
+        arguments: passed on to the engine's class (``generation_params``, ``http_client``).
+
+    Raises:
+        ConfigError: the name is not an engine's, or parameters are wrong.
+        EngineError: that engine is not available.
+    """
+    if isinstance(target, InferenceConfig):
+        return _from_config(target, arguments)
+    if target is None:
+        return _from_config(InferenceConfig(), arguments)
+    kind, colon, model = target.partition(":")
+    if not colon:
+        raise ConfigError(
+            f"{target!r} does not say which engine runs it; write engine:model, for example openai:gpt-4o-mini or "
+            f"llamacpp:{target}",
+            path="engine",
+        )
+    wanted = ModelParams(model_name=model) if model else ModelParams()
+    if model_params is not None:
+        wanted = ModelParams(**{**_explicit(model_params), **_explicit(wanted)})
+    if remote_params is not None:
+        arguments["remote_params"] = remote_params
+    return engine_class(InferenceEngineType.parse(kind))(wanted, **arguments)
+
+
+def _from_config(config: InferenceConfig, arguments: dict[str, Any]) -> Engine:
+    kind = config.engine or (
+        InferenceEngineType.REMOTE
+        if config.remote_params is not None and config.remote_params.api_url
+        else InferenceEngineType.LLAMACPP
+    )
+    given: dict[str, Any] = {"generation_params": config.generation}
+    if config.remote_params is not None:
+        given["remote_params"] = config.remote_params
+    return engine_class(kind)(config.model, **{**given, **arguments})
+
+
+def _explicit(params: ModelParams) -> dict[str, Any]:
+    return {name: getattr(params, name) for name in params.model_fields_set}

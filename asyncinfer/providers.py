@@ -1,20 +1,20 @@
 """One row for each provider: where it lives, which codec and auth it speaks (by name), and how it differs (by value).
 
 Rule: never ``if provider == ...`` anywhere. A new provider is a row; a new difference is a `Dialect` field, read by one
-codec and wanted by two providers; only a new format is a new codec.
+codec and wanted by two providers; only a new format is a new codec. The facts come from the providers' public
+documentation and client packages; a wrong one is mended here and nowhere else.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
+from .dialect import CHAT_FIELDS as _FIELDS
+from .dialect import Dialect, ModelRule
 from .limits import Limits
 
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """How one provider differs from others that speak the same format. Values only."""
+__all__ = ["PROVIDERS", "Dialect", "ModelRule", "Provider", "provider_for_host"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,14 @@ class Provider:
         title: how the provider writes its own name.
         base_url: root that the codec's paths are appended to; None where the user must give ``api_url``.
         key_env: environment variables that may hold the key, in order; empty for servers without authentication.
-        codec, auth: names that ``engines/remote`` resolves.
+        codec, auth: names that ``engines/remote`` resolves; an auth other than these two is a header's name.
         dialect: the differences.
         limits: what is known of the provider's limits.
         models_path: path of the model list below ``base_url``, or None.
         headers: fixed request headers.
         note: what a user is told when it matters (a service that has ended).
+        key_required: whether a missing key is an error before anything is sent.
+        hosts: further hosts that are this provider; one that begins with a dot stands for every host below it.
     """
 
     name: str
@@ -39,9 +41,335 @@ class Provider:
     base_url: str | None
     key_env: tuple[str, ...] = ()
     codec: str = "openai_chat"
-    auth: Literal["bearer", "none"] = "bearer"
+    auth: Literal["bearer", "none", "api-key", "x-api-key", "x-goog-api-key"] = "bearer"
     dialect: Dialect = field(default_factory=Dialect)
     limits: Limits = field(default_factory=Limits)
     models_path: str | None = "/models"
     headers: dict[str, str] = field(default_factory=dict)
     note: str | None = None
+    key_required: bool = True
+    hosts: tuple[str, ...] = ()
+
+
+_SAMPLERS = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repetition_penalty"}
+_SERVER = {
+    **_FIELDS,
+    **_SAMPLERS,
+    "stop_token_ids": "stop_token_ids",
+    "min_new_tokens": "min_tokens",
+    "skip_special_tokens": "skip_special_tokens",
+}
+
+
+def _but(fields: dict[str, str], *without: str, **spelled: str) -> dict[str, str]:
+    """A copy of a table of parameters, without some and with some spelled otherwise."""
+    return {name: wire for name, wire in (fields | spelled).items() if name not in without}
+
+
+# OpenAI's models, first match counts: which of them reason by default, and whether effort "none" turns that off.
+_WHILE_REASONING: dict[str, Any] = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "logit_bias": {},
+    "logprobs": False,
+    "top_logprobs": None,
+}
+_OPENAI_RULES = (
+    ModelRule(("gpt-6.1-terra", "gpt-6-sol", "gpt-6-luna"), _WHILE_REASONING, "unless_none"),
+    ModelRule(("gpt-6",), _WHILE_REASONING),
+    ModelRule(("gpt-5.5-pro", "gpt-5.4-pro", "gpt-5.2-pro"), _WHILE_REASONING),
+    ModelRule(("gpt-5.6", "gpt-5.5"), _WHILE_REASONING, "unless_none"),
+    ModelRule(
+        ("gpt-5.1-chat", "gpt-5.2-chat", "gpt-5.3-chat", "gpt-5.1-codex", "gpt-5.2-codex", "gpt-5.3-codex"),
+        _WHILE_REASONING,
+    ),
+    ModelRule(("gpt-5.1", "gpt-5.2", "gpt-5.3", "gpt-5.4"), _WHILE_REASONING, "if_effort"),
+    ModelRule(("gpt-5-chat",), {"reasoning_effort": None}),
+    ModelRule(("gpt-5",), _WHILE_REASONING),
+    ModelRule(("o3", "o4"), {**_WHILE_REASONING, "stop_strings": None}),
+    ModelRule(("o1",), _WHILE_REASONING),
+)
+_GROK_RULES = (
+    ModelRule(
+        ("grok-4", "grok-3-mini", "grok-code"),
+        {"presence_penalty": 0.0, "frequency_penalty": 0.0, "stop_strings": None},
+    ),
+)
+
+_COMPLETION_TOKENS = _but(_FIELDS, max_new_tokens="max_completion_tokens")
+_OPENAI = Dialect(
+    fields=_COMPLETION_TOKENS,
+    # Padding against length-guessing costs bytes on every token; TLS users who want it set it through extra_body.
+    stream_options={"include_usage": True, "include_obfuscation": False},
+    developer_role=True,
+    user_field="safety_identifier",
+    model_rules=_OPENAI_RULES,
+)
+_ANY_SERVER = Dialect(fields=_SERVER)
+_VLLM = Dialect(
+    fields=_SERVER,
+    guided={
+        "json": "json_schema",
+        "regex": "structured_outputs.regex",
+        "choice": "structured_outputs.choice",
+        "grammar": "structured_outputs.grammar",
+    },
+    reasoning="reasoning",
+    group_turns=True,
+    template_kwargs=True,
+    adapter_field="model",
+)
+_LLAMA = Dialect(
+    fields=_but(
+        _SERVER, "stop_token_ids", "min_new_tokens", "skip_special_tokens", repetition_penalty="repeat_penalty"
+    ),
+    guided={"json": "json_schema", "grammar": "grammar", "choice": "grammar"},
+    reasoning="reasoning_content",
+    template_kwargs=True,
+)
+
+_ROWS = (
+    Provider(
+        "openai",
+        "OpenAI",
+        "https://api.openai.com/v1",
+        ("OPENAI_API_KEY",),
+        dialect=_OPENAI,
+        limits=Limits(charge="reserve"),
+        hosts=(".api.openai.com",),
+    ),
+    Provider(
+        "azure_openai",
+        "Azure OpenAI",
+        None,
+        ("AZURE_OPENAI_API_KEY",),
+        auth="api-key",
+        dialect=replace(_OPENAI, stream_options={"include_usage": True}, user_field="user"),
+        limits=Limits(charge="reserve"),
+        hosts=(".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"),
+    ),
+    Provider(
+        "together",
+        "Together AI",
+        "https://api.together.ai/v1",
+        ("TOGETHER_API_KEY",),
+        # Its final chunk has the usage unasked; stream_options is not among its documented fields.
+        dialect=Dialect(
+            fields=_but(_FIELDS | _SAMPLERS, "top_logprobs", "parallel_tool_calls"),
+            stream_options=None,
+            user_field=None,
+            logprobs_count=True,
+        ),
+        hosts=("api.together.xyz",),
+    ),
+    Provider(
+        "deepseek",
+        "DeepSeek",
+        "https://api.deepseek.com",
+        ("DEEPSEEK_API_KEY",),
+        dialect=Dialect(
+            fields=_but(_FIELDS, "seed", "logit_bias", "n", "parallel_tool_calls"),
+            guided={"json": "json_object"},
+            reasoning="reasoning_content",
+            reasoning_turns="tools",
+            flat_text=True,
+            user_field=None,
+        ),
+        limits=Limits(max_concurrency=500),
+    ),
+    Provider(
+        "sambanova",
+        "SambaNova",
+        "https://api.sambanova.ai/v1",
+        ("SAMBANOVA_API_KEY",),
+        dialect=Dialect(
+            fields=_but(_FIELDS, "n", "logit_bias", "frequency_penalty", "presence_penalty") | {"top_k": "top_k"},
+            user_field=None,
+        ),
+    ),
+    Provider(
+        "parasail",
+        "Parasail",
+        "https://api.parasail.io/v1",
+        ("PARASAIL_API_KEY",),
+        dialect=Dialect(fields=_FIELDS | _SAMPLERS),
+    ),
+    Provider(
+        "lambda",
+        "Lambda",
+        None,
+        ("LAMBDA_API_KEY",),
+        dialect=_ANY_SERVER,
+        note=(
+            "Lambda ended its Inference API on 2025-09-25, so there is no default endpoint: set remote_params.api_url "
+            "to a server of your own (any OpenAI-compatible one), or choose another engine."
+        ),
+        key_required=False,
+    ),
+    Provider(
+        "fireworks",
+        "Fireworks AI",
+        "https://api.fireworks.ai/inference/v1",
+        ("FIREWORKS_API_KEY",),
+        dialect=Dialect(
+            fields=_FIELDS | _SAMPLERS,
+            guided={"json": "json_schema", "grammar": "response_format.grammar", "choice": "response_format.grammar"},
+            reasoning="reasoning_content",
+        ),
+        hosts=("us.api.fireworks.ai",),
+    ),
+    Provider(
+        "openrouter",
+        "OpenRouter",
+        "https://openrouter.ai/api/v1",
+        ("OPENROUTER_API_KEY", "OR_API_KEY"),
+        dialect=Dialect(
+            fields=_but(_FIELDS | _SAMPLERS, reasoning_effort="reasoning.effort"), reasoning="reasoning_details"
+        ),
+    ),
+    Provider(
+        "cerebras",
+        "Cerebras",
+        "https://api.cerebras.ai/v1",
+        ("CEREBRAS_API_KEY",),
+        dialect=Dialect(
+            fields=_but(_COMPLETION_TOKENS, "n") | {"min_new_tokens": "min_tokens"},
+            reasoning="reasoning",
+            reasoning_turns="tools",
+            flat_text=True,
+        ),
+        limits=Limits(charge="reserve"),
+    ),
+    Provider(
+        "huggingface",
+        "Hugging Face Router",
+        "https://router.huggingface.co/v1",
+        ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
+        dialect=Dialect(fields=_FIELDS | _SAMPLERS),
+    ),
+    Provider(
+        "gemini",
+        "Google Gemini",
+        "https://generativelanguage.googleapis.com/v1beta/openai",
+        ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        dialect=Dialect(
+            fields=_but(_FIELDS, "logit_bias", "logprobs", "top_logprobs", "parallel_tool_calls"),
+            group_turns=True,
+            user_field=None,
+            call_extras=("extra_content",),
+        ),
+    ),
+    Provider(
+        "groq",
+        "Groq",
+        "https://api.groq.com/openai/v1",
+        ("GROQ_API_KEY",),
+        dialect=Dialect(
+            fields=_but(_COMPLETION_TOKENS, "n", "logit_bias", "logprobs", "top_logprobs"),
+            rate_windows={"requests": 86400.0},
+        ),
+    ),
+    Provider(
+        "mistral",
+        "Mistral AI",
+        "https://api.mistral.ai/v1",
+        ("MISTRAL_API_KEY",),
+        # Unknown body keys are refused with 422; usage comes unasked on the last chunk.
+        dialect=Dialect(
+            fields=_but(_FIELDS, "logit_bias", "logprobs", "top_logprobs", seed="random_seed"),
+            stream_options=None,
+            reasoning="content",
+            user_field=None,
+        ),
+    ),
+    Provider(
+        "xai",
+        "xAI",
+        "https://api.x.ai/v1",
+        ("XAI_API_KEY", "GROK_API_KEY"),
+        dialect=Dialect(fields=_COMPLETION_TOKENS, model_rules=_GROK_RULES),
+        hosts=("us.api.x.ai",),
+    ),
+    Provider(
+        "nvidia",
+        "NVIDIA NIM",
+        "https://integrate.api.nvidia.com/v1",
+        ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY"),
+        dialect=Dialect(fields=_FIELDS, user_field=None),
+    ),
+    Provider(
+        "ollama",
+        "Ollama",
+        "http://127.0.0.1:11434/v1",
+        ("OLLAMA_API_KEY",),
+        dialect=Dialect(
+            fields=_but(_FIELDS, "tool_choice", "parallel_tool_calls", "logit_bias", "n", "logprobs", "top_logprobs"),
+            image_urls=False,
+            user_field=None,
+        ),
+        key_required=False,
+        hosts=("ollama.com",),
+    ),
+    Provider(
+        "lmstudio",
+        "LM Studio",
+        "http://localhost:1234/v1",
+        ("LM_STUDIO_API_KEY",),
+        dialect=Dialect(
+            fields=_but(_FIELDS | {"top_k": "top_k", "repetition_penalty": "repeat_penalty"}, "n"),
+            image_urls=False,
+            user_field=None,
+        ),
+        key_required=False,
+    ),
+    Provider(
+        "llama-server",
+        "llama.cpp server",
+        "http://127.0.0.1:8080/v1",
+        ("LLAMACPP_API_KEY",),
+        dialect=_LLAMA,
+        key_required=False,
+    ),
+    Provider(
+        "sglang",
+        "SGLang",
+        "http://localhost:30000/v1",
+        ("SGLANG_API_KEY",),
+        dialect=replace(
+            _VLLM,
+            guided={"json": "json_schema", "regex": "regex", "choice": "regex", "grammar": "ebnf"},
+            reasoning="reasoning_content",
+            adapter_field="lora_path",
+        ),
+        key_required=False,
+    ),
+    Provider("remote_vllm", "vLLM server", None, ("VLLM_API_KEY",), dialect=_VLLM, key_required=False),
+    Provider("remote", "OpenAI-compatible server", None, dialect=_ANY_SERVER, key_required=False),
+)
+
+PROVIDERS: dict[str, Provider] = {row.name: row for row in _ROWS}
+"""Every row by its name."""
+
+
+def _host(url: str) -> str:
+    return url.partition("//")[2].partition("/")[0].partition(":")[0]
+
+
+_HOSTS: dict[str, Provider] = {
+    host: row
+    for row in _ROWS
+    for host in (*row.hosts, *([_host(row.base_url)] if row.base_url else []))
+    if host not in {"127.0.0.1", "localhost"}  # what listens on this machine is for the user to say
+}
+
+
+def provider_for_host(host: str) -> Provider | None:
+    """The row of a well-known host (``"api.groq.com"``, a port is ignored), or None."""
+    host = host.lower().rstrip(".").partition(":")[0]
+    found = _HOSTS.get(host)
+    while found is None and "." in host:
+        host = host.partition(".")[2]
+        found = _HOSTS.get("." + host)
+    return found

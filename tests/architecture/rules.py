@@ -153,20 +153,21 @@ def no_circle(package: Package) -> list[str]:
 
 
 def surfaces_are_strangers(package: Package) -> list[str]:
-    """A surface imports the package itself, its own room and `batch`; the CLI may start gateway and bench."""
+    """A surface takes public names, from the package and from `batch`; the CLI may start gateway and bench.
+
+    `batch` itself stands lower: it may use values, but engines only through their public face.
+    """
     found = []
     for module, item, source, target in _inside(package):
-        allowed = {"", "batch", "_version"} | ({"gateway", "bench", "cli"} if source in {"cli", "__main__"} else set())
-        if source in ABOVE_ENGINES and target not in allowed:
-            found.append(
-                module.at(item.line, f"rule 5: {source} imports {item.target}; take public names from {package.name}")
-            )
-        if (
-            source in ABOVE_ENGINES
-            and not target
-            and any(name.startswith("_") for name in item.names if name != "__version__")
-        ):
-            found.append(module.at(item.line, f"rule 5: {source} imports a private name: {', '.join(item.names)}"))
+        where = f"{source} imports {item.target}"
+        if source in SURFACES:
+            started = {"cli", "gateway", "bench"} if source in {"cli", "__main__"} else set()
+            if target not in {"", "batch", "_version"} | started:
+                found.append(module.at(item.line, f"rule 5: {where}; take public names from {package.name}"))
+            if target in {"", "batch"} and any(name.startswith("_") and name != "__version__" for name in item.names):
+                found.append(module.at(item.line, f"rule 5: {where}: {', '.join(item.names)} is private"))
+        elif source == "batch" and target in {"engines", *LOWER}:
+            found.append(module.at(item.line, f"rule 5: {where}; batch uses engines through their public face"))
     return found
 
 

@@ -1,0 +1,1 @@
+"""Tests of batch files: rows, journal, assembly, resume."""

@@ -1,0 +1,264 @@
+"""What all parameter classes share: they know what was set explicitly, merge by it, and write only it.
+
+A field is explicit if it was given to the constructor, assigned later, or is a list or mapping changed in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from os import PathLike
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+
+from ..errors import ConfigError
+from ..violations import CheckedModel, Path, dotted, explain
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+P = TypeVar("P", bound="Params")
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"expected a whole number, got {str(value).lower()}")
+    if isinstance(value, str) and not value.strip().lstrip("+-").isdigit():
+        try:  # 1e3 is a whole number too
+            number = float(value)
+        except ValueError:
+            return value
+        return int(number) if number.is_integer() else value
+    return value
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"expected a number, got {str(value).lower()}")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+"""A whole number. True and false are not numbers here."""
+
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+"""A finite number."""
+
+
+class Params(CheckedModel):
+    """Base of the parameter classes. Mutable and checked on every assignment; errors are `ConfigError`."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    whole: ClassVar[bool] = False
+    """True for a section that an override replaces as one thing instead of field by field."""
+
+    _templates: dict[Path, tuple[str, Any]] = PrivateAttr(default_factory=dict)
+    """Where a value came from the environment: its path, the ``${...}`` text, and the value it had then."""
+
+    @property
+    def model_fields_set(self) -> set[str]:
+        """The names of the fields that were set explicitly, in whatever way."""
+        found = set(self.__pydantic_fields_set__)
+        for name, field in type(self).__pydantic_fields__.items():
+            if name not in found and (factory := field.default_factory) is not None:
+                value = self.__dict__.get(name)
+                changed = value.model_fields_set if isinstance(value, Params) else value != factory()  # type: ignore[call-arg]
+                if changed:
+                    found.add(name)
+        return found
+
+    def explicit(self) -> dict[str, Any]:
+        """The explicitly set fields and their values, in the order of the class."""
+        chosen = self.model_fields_set
+        return {name: getattr(self, name) for name in type(self).model_fields if name in chosen}
+
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name.startswith("_"):
+                super().__setattr__(name, value)
+                return
+            values, chosen = dict(self.__dict__), set(self.__pydantic_fields_set__)
+            try:
+                super().__setattr__(name, value)
+            except ValidationError as error:
+                # A rule that spans fields fails after pydantic has stored the value: put the old one back.
+                object.__setattr__(self, "__dict__", values)
+                object.__setattr__(self, "__pydantic_fields_set__", chosen)
+                raise explain(error, type(self), self.section) from None
+
+    def check(self) -> None:
+        """The rules that span fields. Raises ValueError."""
+
+    @model_validator(mode="after")
+    def _checked(self) -> Self:
+        self.check()
+        return self
+
+    def canonical(self) -> dict[str, Any]:
+        """The explicit fields as plain JSON values, nested sections likewise; no secrets. See `fingerprint`."""
+        return {
+            name: _canonical(value)
+            for name, value in self._written(self.explicit()).items()
+            if not (isinstance(value, Params) and not value.model_fields_set)
+        }
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the canonical JSON of the explicit fields: equal parameters, equal fingerprint.
+
+        Field order, spelling of numbers (``1`` or ``1.0`` for a number field) and secrets make no difference. Values in
+        ``model_kwargs`` that are not JSON count by their ``repr``.
+        """
+        import hashlib
+        import json
+
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"), default=repr)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _written(self, values: dict[str, Any]) -> dict[str, Any]:
+        """``values`` without secrets; for classes that have any."""
+        return values
+
+    def to_str(self) -> str:
+        """The explicit fields as YAML; what came from the environment is written as its ``${...}`` again.
+
+        A secret that did not come from the environment is left out. Raises `ConfigError` for a value in a mapping that
+        YAML cannot say.
+        """
+        from .yaml_text import write_yaml
+
+        return write_yaml(self._tree(()))
+
+    def to_yaml(self, path: str | PathLike[str]) -> None:
+        """Write `to_str` to a file. Raises `ConfigError` if the file cannot be written."""
+        text = self.to_str()
+        try:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+    def _tree(self, prefix: Path) -> dict[str, Any]:
+        explicit = self.explicit()
+        kept = self._written(explicit)
+        tree: dict[str, Any] = {}
+        for name, value in explicit.items():
+            if isinstance(value, Params):
+                tree[name] = value._tree((*prefix, name))
+                continue
+            template = self._template((name,), value)
+            if template is not None:
+                tree[name] = template
+            elif name in kept or isinstance(value, dict):
+                # A mapping is walked even where some of it is secret: what came from ${...} is written as that.
+                tree[name] = self._plain((name,), value, kept.get(name, {}), prefix)
+        return tree
+
+    def _template(self, path: Path, value: Any) -> Template | None:
+        found = self._templates.get(path)
+        if found is None:
+            return None
+        return Template(found[0]) if found[1] == _revealed(value) else None
+
+    def _plain(self, path: Path, value: Any, kept: Any, prefix: Path) -> Any:
+        if isinstance(value, dict):
+            written = {}
+            for key, item in value.items():
+                template = self._template((*path, key), item)
+                if template is not None:
+                    written[key] = template
+                elif not isinstance(kept, dict) or key in kept:
+                    written[key] = self._plain((*path, key), item, None, prefix)
+            return written
+        if isinstance(value, (list, tuple, set, frozenset)):
+            items = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
+            return [
+                self._template((*path, index), item) or self._plain((*path, index), item, None, prefix)
+                for index, item in enumerate(items)
+            ]
+        plain = _canonical(value)
+        if not isinstance(plain, (str, int, float, bool, type(None), dict)):
+            where = dotted((*(self.section.split(".") if self.section and not prefix else prefix), *path))
+            raise ConfigError(f"{where}: a {type(value).__name__} cannot be written to YAML", path=where)
+        return plain
+
+    def __eq__(self, other: object) -> bool:
+        """Equal values, however they came about."""
+        if type(self) is not type(other):
+            return NotImplemented
+        return self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        kept = self._written(self.explicit())
+        for name, value in self.explicit().items():
+            if name in kept and not isinstance(value, dict):
+                yield name, value
+            elif isinstance(value, dict):
+                shown = kept.get(name, {})
+                yield name, {key: item if key in shown else "(hidden)" for key, item in value.items()}
+            else:
+                yield name, "(hidden)"
+
+
+class Template(str):
+    """Text that is written to YAML as it stands: its ``${...}`` are meant."""
+
+    __slots__ = ()
+
+
+def _revealed(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Params):
+        return value.canonical()
+    if isinstance(value, type):
+        from .guided import schema_of
+
+        return schema_of(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {str(key) if isinstance(key, Enum) else key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_canonical(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((_canonical(item) for item in value), key=repr)
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, PathLike):
+        return value.__fspath__()
+    return value
+
+
+def merge(base: P, override: P | None) -> P:
+    """``base`` with what ``override`` sets explicitly, and nothing else of it.
+
+    Neither is changed. Without anything explicit in ``override`` the result is ``base`` itself. A mapping
+    (``model_kwargs``, ``extra_body``) that is set is replaced whole; sections of an `InferenceConfig` merge field by
+    field.
+
+    Raises:
+        ConfigError: the two do not fit together (``min_concurrency`` above ``max_concurrency`` ...).
+    """
+    if override is None or not (explicit := override.explicit()):
+        return base
+    update: dict[str, Any] = {}
+    for name, value in explicit.items():
+        current = getattr(base, name)
+        nested = isinstance(value, Params) and isinstance(current, Params) and not value.whole
+        update[name] = merge(current, value) if nested else value
+    merged = base.model_copy(update=update)
+    templates = {path: found for path, found in base._templates.items() if path[0] not in update}
+    merged._templates = {**templates, **override._templates}
+    try:
+        merged.check()
+    except ValueError as error:
+        raise ConfigError(f"{base.section or type(base).__name__}: {error}", path=base.section or None) from None
+    return merged
+

@@ -44,7 +44,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .completion import Completion, Failure
     from .limits import RateHeaders
 
 
@@ -82,7 +81,8 @@ class AsyncInferError(Exception):
         code: the provider's machine-readable error code or type, verbatim.
         retry: the verdict; classes have a sensible default.
         retry_after: seconds after which the provider asks to be called again.
-        partial: what had arrived before the failure.
+        partial: what had arrived before the failure, a `Completion`, or None. (Errors stand below completions, so
+            the type is not written.)
 
     ``rate`` holds the rate-limit headers of the refusal, where there were any.
     """
@@ -99,7 +99,7 @@ class AsyncInferError(Exception):
         code: str | None = None,
         retry: RetryKind | None = None,
         retry_after: float | None = None,
-        partial: Completion | None = None,
+        partial: Any = None,
     ) -> None:
         super().__init__(message)
         self.provider = provider
@@ -288,7 +288,7 @@ class RowsFailed(AsyncInferError):
         results: a `Completion` or `Failure` for each row, in input order.
     """
 
-    def __init__(self, results: list[Completion | Failure]) -> None:
+    def __init__(self, results: list[Any]) -> None:
         failures = [result.error for result in results if not result]
         first = f"; the first: {failures[0]}" if failures else ""
         super().__init__(f"{len(failures)} of {len(results)} rows failed{first} (`.results` has every row)")

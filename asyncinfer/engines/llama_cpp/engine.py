@@ -1,0 +1,91 @@
+"""`LlamaCppInferenceEngine`: the public class. It owns one loaded model, and hands requests to its binding."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from ...errors import EngineClosedError
+from ..base import Engine
+
+if TYPE_CHECKING:
+    from ...request import Request
+    from ..source import Source
+    from .binding import Binding
+
+
+class LlamaCppInferenceEngine(Engine):
+    """Runs a GGUF model in this process, on CPU or GPU; concurrent streams decode together.
+
+    Args:
+        model_params: ``model_name`` is a ``.gguf`` file, a directory with one, a Hub repository id, or
+            ``"asyncinfer-tiny"``, the model that comes with the package (also used if there is no name at all).
+            ``model_max_length`` is the context of one conversation, in tokens. ``model_kwargs``: ``n_parallel`` (or
+            ``n_seq_max``; sequences that decode together: 16 for models up to 256 MB, else 4), ``n_ctx`` (for each of
+            them), ``n_batch``, ``n_ubatch``, ``n_threads``, ``n_threads_batch``, ``n_gpu_layers``, ``main_gpu``,
+            ``tensor_split``, ``flash_attn``, ``use_mmap``, ``use_mlock``, ``rope_freq_base``, ``rope_freq_scale``,
+            ``filename``, ``verbose`` and ``binding`` (``"llama-cpp-python"`` or ``"xllamacpp"``; by default the former
+            where it is installed). Any other is ignored with a warning.
+        generation_params: as for every engine. With ``max_new_tokens=None`` an answer may fill the context.
+
+    Raises, when it is first used: `MissingDependencyError` with the command that installs a binding, `EngineError` for
+    a model that cannot be found or loaded. A prompt longer than ``n_ctx`` raises `ContextLengthError`.
+    """
+
+    name = "llamacpp"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        from .settings import read
+
+        self._settings = read(self.model_params)
+        self.slots: int = self._settings.slots
+        self._binding: Binding | None = None
+
+    @classmethod
+    def get_supported_params(cls) -> set[str]:
+        from .ask import SUPPORTED
+
+        return set(SUPPORTED)
+
+    async def list_models(self) -> list[str]:
+        return [self._settings.model]
+
+    async def start(self) -> None:
+        from ..worker import close_at_exit, in_thread
+        from .binding import make
+
+        binding = make(self._settings)
+        close_at_exit(binding)
+        try:
+            await in_thread(binding.load, abandon=True)
+        except BaseException:
+            # Cancelled: the loading ends by itself, and then finds that nobody wants the model any more.
+            binding.close()
+            raise
+        self._binding = binding
+        weakref.finalize(self, _discard, binding).atexit = False
+
+    async def stop(self) -> None:
+        from ..worker import in_thread
+
+        binding, self._binding = self._binding, None
+        if binding is not None:
+            await in_thread(binding.close)
+
+    async def open(self, request: Request) -> Source:
+        from ..worker import Feed
+        from .ask import read
+
+        binding = self._binding
+        if binding is None:
+            raise EngineClosedError("the engine is closed", provider=self.name)
+        feed = Feed()
+        binding.submit(read(request), feed)
+        return feed
+
+
+def _discard(binding: Binding) -> None:
+    """The engine was dropped without being closed: its threads must not keep the model for ever."""
+    threading.Thread(target=binding.close, name="asyncinfer-llamacpp-close", daemon=True).start()

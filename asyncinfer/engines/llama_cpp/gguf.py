@@ -1,0 +1,67 @@
+"""The head of a GGUF file: enough to refuse what is none, and to know how long a context the model was trained for.
+
+Format: ggml/docs/gguf.md of the ggml project. Only the keys before the vocabulary are read, a few hundred bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ...errors import EngineError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MAGIC = b"GGUF"
+_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_STRING, _ARRAY = 8, 9
+_LONGEST = 1 << 24
+
+
+def context_length(path: Path) -> int | None:
+    """Tokens of context that the model was trained with, or None if the file does not say.
+
+    Raises:
+        EngineError: the file cannot be read, or is not GGUF.
+    """
+    try:
+        with path.open("rb") as file:
+            return _context_length(file)
+    except OSError as error:
+        raise EngineError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (struct.error, ValueError, KeyError) as error:
+        raise EngineError(f"{path} is not a complete GGUF model: {error}") from error
+
+
+def _context_length(file: BinaryIO) -> int | None:
+    if file.read(4) != _MAGIC:
+        raise ValueError("it does not begin with the letters GGUF")
+    _, _, count = struct.unpack("<IQQ", file.read(20))
+    for _ in range(count):
+        key = _string(file)
+        value = _value(file, struct.unpack("<I", file.read(4))[0])
+        if key.endswith(".context_length"):
+            return int(value)
+        if key.startswith("tokenizer."):
+            return None
+    return None
+
+
+def _string(file: BinaryIO) -> str:
+    (size,) = struct.unpack("<Q", file.read(8))
+    if size > _LONGEST:
+        raise ValueError(f"a string of {size} bytes in its head")
+    return file.read(size).decode("utf-8", "replace")
+
+
+def _value(file: BinaryIO, kind: int) -> Any:
+    if kind == _STRING:
+        return _string(file)
+    if kind == _ARRAY:
+        inner, count = struct.unpack("<IQ", file.read(12))
+        for _ in range(count):
+            _value(file, inner)
+        return None
+    form = _SCALARS[kind]
+    return struct.unpack(form, file.read(struct.calcsize(form)))[0]

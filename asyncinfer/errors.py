@@ -258,6 +258,8 @@ class StreamInterrupted(AsyncInferError):
 class StreamTruncated(StreamInterrupted):
     """The connection ended without the terminal marker of the format: the answer is not complete."""
 
+    default_retry = RetryKind.TRANSIENT
+
 
 class TokenTimeout(DeadlineError, StreamInterrupted):
     """Silence longer than ``Timeouts.between_tokens`` seconds between two tokens."""

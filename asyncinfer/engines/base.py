@@ -223,7 +223,10 @@ class Engine:
         """How this engine's limiter is set up."""
         from ..limits import Limits
 
-        return Limits(max_concurrency=self.slots, adaptive=self.slots is None)
+        retries = None
+        if self.remote_params is not None and "max_retries" in self.remote_params.model_fields_set:
+            retries = self.remote_params.max_retries
+        return Limits(max_concurrency=self.slots, adaptive=self.slots is None, max_retries=retries)
 
     def cost(self, request: Request) -> Cost:
         """What a request takes from the limiter's buckets; read only by limiters that have some."""
@@ -243,7 +246,7 @@ class Engine:
         fields = type(request.generation).model_fields
         return [
             name
-            for name in request.generation.model_fields_set
+            for name in request.chosen
             if name not in supported
             and name != "strict_params"
             and getattr(request.generation, name) != fields[name].get_default(call_default_factory=True)
@@ -277,8 +280,8 @@ class Engine:
     def _window(self) -> int:
         if self.slots is not None:
             return max(_LOOK_AHEAD, 2 * self.slots)
-        workers = self.remote_params.num_workers if self.remote_params is not None else None
-        return max(_LOOK_AHEAD, 2 * workers) if workers else _MAX_WINDOW
+        most = self.limits().max_concurrency
+        return max(_LOOK_AHEAD, 2 * most) if most else _MAX_WINDOW
 
     def _plan(
         self,

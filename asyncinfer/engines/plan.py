@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..completion import Timeouts
 from ..conversation import Conversation, Message, Role, ToolDefinition
 from ..errors import ConfigError
-from ..params import GenerationParams, GuidedDecodingParams, InferenceConfig, ModelParams, RemoteParams, merge
+from ..params import GenerationParams, GuidedDecodingParams, merge
 from ..request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from ..params import InferenceConfig, ModelParams, RemoteParams
 
 
 class Parameters(Protocol):
@@ -46,6 +48,7 @@ class Plan:
             tools=template.tools if template.tools is not None else checked.tools,
             timeouts=template.timeouts,
             stream=template.stream,
+            chosen=template.chosen,
             response_model=template.response_model,
             tenant=tenant,
             weight=weight,
@@ -81,6 +84,7 @@ def make_plan(
             timeouts=timeouts or clocks(remote),
             stream=remote is None or remote.use_streaming,
             response_model=response_model,
+            chosen=frozenset(sampling.model_fields_set),
         )
     )
 
@@ -90,12 +94,18 @@ def clocks(remote: RemoteParams | None) -> Timeouts:
     connecting, the first token and each next one."""
     timeouts = Timeouts()
     if remote is None:
-        # Loading is over when a local engine's clocks start; a long prompt may still take its time.
         return replace(timeouts, connect=None)
-    if "connection_timeout" in remote.model_fields_set and remote.connection_timeout:
-        silence = remote.connection_timeout
+    chosen = remote.model_fields_set
+    if "connection_timeout" in chosen:
+        silence = remote.connection_timeout or None
         timeouts = Timeouts(connect=silence, first_token=silence, between_tokens=silence)
-    return timeouts
+    names = {
+        "connect_timeout": "connect",
+        "first_token_timeout": "first_token",
+        "between_tokens_timeout": "between_tokens",
+        "total_timeout": "total",
+    }
+    return replace(timeouts, **{clock: getattr(remote, name) for name, clock in names.items() if name in chosen})
 
 
 def as_conversation(value: Any) -> Conversation:

@@ -18,7 +18,7 @@ from .documents import Document, Verbatim
 from .media import media_type_of_name, sniff_media_type
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class Type(StrEnum):
@@ -66,8 +66,8 @@ class ContentItem(Document):
         verbatim: Verbatim = {}
         kind = data.get("type")
         part = _PARTS.get(kind) if isinstance(kind, str) else None
-        if part is not None and "content" not in data and "binary" not in data and data.get(kind) is not None:
-            derived = part(data[kind])
+        if part is not None and "content" not in data and "binary" not in data and data.get(str(kind)) is not None:
+            derived = part(data[str(kind)])
             if "type" in derived:
                 verbatim["type"] = kind
             data = {**data, **derived}
@@ -194,9 +194,10 @@ def _refusal_part(part: Any) -> dict[str, Any]:
 
 
 def _audio_part(part: Any) -> dict[str, Any]:
-    if not isinstance(part, dict) or not isinstance(part.get("data"), str):
-        raise ValueError("'input_audio' needs 'data', base64 text")
-    return {"type": Type.AUDIO_BINARY, "binary": _decode(part["data"], "input_audio.data")}
+    data = part.get("data") if isinstance(part, dict) else None
+    if isinstance(data, str):
+        return {"type": Type.AUDIO_BINARY, "binary": _decode(data, "input_audio.data")}
+    raise ValueError("'input_audio' needs 'data', base64 text")
 
 
 def _file_part(part: Any) -> dict[str, Any]:

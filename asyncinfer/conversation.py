@@ -18,7 +18,7 @@ from .media import sniff_media_type
 from .tools import FunctionCall, FunctionDefinition, ToolCall, ToolDefinition, ToolResult
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = [
     "ContentItem",
@@ -103,7 +103,7 @@ class Message(Document):
     @property
     def text(self) -> str:
         """All text of the message, pieces joined by a space; ``""`` if there is none."""
-        return self.compute_flattened_text_content()
+        return self.compute_flattened_textwritten_fields()
 
     @property
     def content_items(self) -> list[ContentItem]:
@@ -128,7 +128,7 @@ class Message(Document):
         texts = sum(item.is_text() for item in items)
         return MessageContentItemCounts(len(items), texts, sum(item.is_image() for item in items))
 
-    def compute_flattened_text_content(self, separator: str = " ") -> str:
+    def compute_flattened_textwritten_fields(self, separator: str = " ") -> str:
         """All text of the message, pieces joined by ``separator``."""
         if isinstance(self.content, str):
             return self.content
@@ -200,8 +200,8 @@ class Conversation(Document):
             return [ToolDefinition.from_callable(tool) if _is_function(tool) else tool for tool in tools]
         return tools
 
-    def _content(self) -> dict[str, Any]:
-        written = super()._content()
+    def written_fields(self) -> dict[str, Any]:
+        written = super().written_fields()
         if self.metadata:
             written["metadata"] = self.metadata
         for name in ("conversation_id", "tools"):  # assigned after construction

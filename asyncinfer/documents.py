@@ -16,13 +16,13 @@ from .errors import ConfigError
 from .violations import CheckedModel
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 Verbatim = dict[str, Any]
 """Keys whose written form differs from the normalised value, with that form."""
 
 
-class Document(CheckedModel):
+class Document(CheckedModel):  # noqa: PLW1641 - pydantic makes the hash of frozen classes
     """Base of conversations and their parts: keeps unknown keys, key order and spelling."""
 
     model_config = ConfigDict(extra="allow")
@@ -54,14 +54,14 @@ class Document(CheckedModel):
 
     @classmethod
     def _read(cls, data: dict[str, Any]) -> tuple[dict[str, Any], Verbatim | None]:
-        """Normalises a row before validation, without changing ``data``: the values, and what to write in their place."""
+        """The row as validation wants it, and what to write back in place of what was changed; ``data`` stays."""
         return data, None
 
     def _keys_in_code(self, data: dict[str, Any]) -> tuple[str, ...]:
         """The keys to write for a document built in code from ``data``."""
         return tuple(key for key, value in data.items() if value is not None)
 
-    def _content(self) -> dict[str, Any]:
+    def written_fields(self) -> dict[str, Any]:
         """The keys and values to write, one level deep."""
         private = self.__pydantic_private__ or {}
         values, extra, verbatim = self.__dict__, self.__pydantic_extra__ or {}, private.get("_verbatim") or {}
@@ -77,7 +77,7 @@ class Document(CheckedModel):
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values, sharing nothing mutable with the document."""
-        return {key: _plain(value) for key, value in self._content().items()}
+        return {key: _plain(value) for key, value in self.written_fields().items()}
 
     def to_json(self) -> str:
         """One line of JSON, text unescaped (``ensure_ascii`` off) unless it could not be encoded as UTF-8.
@@ -88,11 +88,11 @@ class Document(CheckedModel):
         import json
 
         try:
-            text = json.dumps(self._content(), ensure_ascii=False, default=_json_value)
+            text = json.dumps(self.written_fields(), ensure_ascii=False, default=_json_value)
             if not text.isascii():
                 text.encode()
         except UnicodeEncodeError:  # half a surrogate pair: only an escape can carry it
-            return json.dumps(self._content(), default=_json_value)
+            return json.dumps(self.written_fields(), default=_json_value)
         except (TypeError, ValueError, RecursionError) as error:
             raise ConfigError(f"{type(self).__name__} cannot be written as JSON: {error}") from error
         return text
@@ -137,7 +137,7 @@ class Document(CheckedModel):
 
 def _json_value(value: Any) -> Any:
     if isinstance(value, Document):
-        return value._content()
+        return value.written_fields()
     if isinstance(value, (bytes, bytearray)):
         from binascii import b2a_base64
 

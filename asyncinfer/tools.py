@@ -11,7 +11,7 @@ from .documents import Document, Verbatim
 from .errors import ConfigError
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class FunctionDefinition(Document):
@@ -113,9 +113,9 @@ class FunctionCall(Document):
             value = json.loads(self.arguments)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"arguments of {self.name!r} are not valid JSON: {error}") from None
-        if not isinstance(value, dict):
-            raise ValueError(f"arguments of {self.name!r} are not a JSON object: {self.arguments[:80]!r}")
-        return value
+        if isinstance(value, dict):
+            return value
+        raise ValueError(f"arguments of {self.name!r} are not a JSON object: {self.arguments[:80]!r}")
 
 
 class ToolCall(Document):

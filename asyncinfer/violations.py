@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from .errors import ConfigError
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from pydantic.fields import FieldInfo
-    from typing_extensions import Self
 
 Path = tuple[str | int, ...]
 Where = Callable[[Path], str | None]
@@ -172,13 +173,13 @@ def _sentence(faults: list[dict[str, Any]], path: Path, model: type[BaseModel]) 
 
 def _unknown_key(key: str, owner: type[BaseModel] | None, root: type[BaseModel]) -> str:
     names = list(owner.model_fields) if owner is not None else []
-    meant = nearest(key, names)
-    if meant is not None:
-        return f"unknown key; did you mean {meant!r}?"
     for name, field in root.model_fields.items():
         section = nested_model(field)
         if section is not None and section is not owner and key in section.model_fields:
             return f"unknown key here; {key!r} belongs to {name!r}"
+    meant = nearest(key, names)
+    if meant is not None:
+        return f"unknown key; did you mean {meant!r}?"
     return f"unknown key; the valid keys are {', '.join(sorted(names))}"
 
 
@@ -216,8 +217,10 @@ def _walk(model: type[BaseModel], location: Iterable[str | int]) -> tuple[Path, 
 
 def _is_branch(part: str | int) -> bool:
     return isinstance(part, str) and (
-        any(mark in part for mark in "[(") or part in {"str", "int", "float", "bool", "dict", "list", "none", "type"}
-        or part[:1].isupper() or part.startswith(("function-", "lax-", "is-", "constrained-"))
+        any(mark in part for mark in "[(")
+        or part in {"str", "int", "float", "bool", "dict", "list", "none", "type"}
+        or part[:1].isupper()
+        or part.startswith(("function-", "lax-", "is-", "constrained-"))
     )
 
 

@@ -1,4 +1,4 @@
-"""Parameters and configuration: how a model is loaded, how it generates, where it is reached, and the file with all that.
+"""Parameters and configuration: how a model is loaded, how it generates, where it is reached; and the file of it all.
 
 Rule: parameters remember which fields were set explicitly (``model_fields_set``); only those override, travel into
 files and count in a fingerprint. Names load lazily: who only needs one class pays for one.

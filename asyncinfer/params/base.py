@@ -10,19 +10,28 @@ from enum import Enum
 from os import PathLike
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from ..errors import ConfigError
 from ..violations import CheckedModel, Path, dotted, explain
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 P = TypeVar("P", bound="Params")
 
 
 def _whole(value: Any) -> Any:
-    if isinstance(value, bool):
+    if value is True or value is False:
         raise ValueError(f"expected a whole number, got {str(value).lower()}")
     if isinstance(value, str) and not value.strip().lstrip("+-").isdigit():
         try:  # 1e3 is a whole number too
@@ -34,7 +43,7 @@ def _whole(value: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, bool):
+    if value is True or value is False:
         raise ValueError(f"expected a number, got {str(value).lower()}")
     return value
 
@@ -118,7 +127,7 @@ class Params(CheckedModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _written(self, values: dict[str, Any]) -> dict[str, Any]:
-        """``values`` without secrets; for classes that have any."""
+        """``values`` as they are written: without secrets, for a class that has any."""
         return values
 
     def to_str(self) -> str:
@@ -129,58 +138,70 @@ class Params(CheckedModel):
         """
         from .yaml_text import write_yaml
 
-        return write_yaml(self._tree(()))
+        return write_yaml(self.tree())
 
     def to_yaml(self, path: str | PathLike[str]) -> None:
         """Write `to_str` to a file. Raises `ConfigError` if the file cannot be written."""
+        from pathlib import Path as File
+
         text = self.to_str()
         try:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
+            File(path).write_text(text, encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from error
 
-    def _tree(self, prefix: Path) -> dict[str, Any]:
+    def tree(self, prefix: Path = ()) -> dict[str, Any]:
+        """What `to_str` writes, as plain data; ``prefix`` is the path of this section, for errors."""
         explicit = self.explicit()
         kept = self._written(explicit)
         tree: dict[str, Any] = {}
         for name, value in explicit.items():
-            if isinstance(value, Params):
-                tree[name] = value._tree((*prefix, name))
-                continue
             template = self._template((name,), value)
-            if template is not None:
+            if isinstance(value, Params):
+                tree[name] = value.tree((*prefix, name))
+            elif template is not None:
                 tree[name] = template
-            elif name in kept or isinstance(value, dict):
+            elif isinstance(value, dict):
                 # A mapping is walked even where some of it is secret: what came from ${...} is written as that.
-                tree[name] = self._plain((name,), value, kept.get(name, {}), prefix)
+                tree[name] = self._mapping((name,), value, kept.get(name, {}), prefix)
+            elif name in kept:
+                tree[name] = self._plain((name,), kept[name], prefix)
         return tree
+
+    def note_origin(self, path: Path, template: str, value: Any) -> None:
+        """Remember that the value at ``path`` was written as ``template``, a text with ``${...}``."""
+        self._templates = {**self._templates, path: (template, _revealed(value))}
+
+    def adopt_origins(self, override: Params) -> None:
+        """Take over where ``override``'s values came from. One that no longer fits its value is never written."""
+        self._templates = {**self._templates, **override._templates}
 
     def _template(self, path: Path, value: Any) -> Template | None:
         found = self._templates.get(path)
-        if found is None:
-            return None
-        return Template(found[0]) if found[1] == _revealed(value) else None
+        return Template(found[0]) if found is not None and found[1] == _revealed(value) else None
 
-    def _plain(self, path: Path, value: Any, kept: Any, prefix: Path) -> Any:
+    def _mapping(self, path: Path, value: dict[Any, Any], kept: dict[Any, Any], prefix: Path) -> dict[Any, Any]:
+        written = {}
+        for key, item in value.items():
+            template = self._template((*path, key), item)
+            if template is not None:
+                written[key] = template
+            elif key in kept:
+                written[key] = self._plain((*path, key), item, prefix)
+        return written
+
+    def _plain(self, path: Path, value: Any, prefix: Path) -> Any:
         if isinstance(value, dict):
-            written = {}
-            for key, item in value.items():
-                template = self._template((*path, key), item)
-                if template is not None:
-                    written[key] = template
-                elif not isinstance(kept, dict) or key in kept:
-                    written[key] = self._plain((*path, key), item, None, prefix)
-            return written
-        if isinstance(value, (list, tuple, set, frozenset)):
-            items = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
-            return [
-                self._template((*path, index), item) or self._plain((*path, index), item, None, prefix)
-                for index, item in enumerate(items)
-            ]
+            return self._mapping(path, value, value, prefix)
+        if isinstance(value, (list, tuple)):
+            found: list[Any] = []
+            for index, item in enumerate(value):
+                template = self._template((*path, index), item)
+                found.append(self._plain((*path, index), item, prefix) if template is None else template)
+            return found
         plain = _canonical(value)
-        if not isinstance(plain, (str, int, float, bool, type(None), dict)):
-            where = dotted((*(self.section.split(".") if self.section and not prefix else prefix), *path))
+        if not isinstance(plain, (str, int, float, bool, type(None), dict, list)):
+            where = dotted((*(prefix or tuple(filter(None, self.section.split(".")))), *path))
             raise ConfigError(f"{where}: a {type(value).__name__} cannot be written to YAML", path=where)
         return plain
 
@@ -217,14 +238,10 @@ def _revealed(value: Any) -> Any:
 def _canonical(value: Any) -> Any:
     if isinstance(value, Params):
         return value.canonical()
-    if isinstance(value, type):
-        from .guided import schema_of
-
-        return schema_of(value)
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):
-        return {str(key) if isinstance(key, Enum) else key: _canonical(item) for key, item in value.items()}
+        return {str(key): _canonical(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_canonical(item) for item in value]
     if isinstance(value, (set, frozenset)):
@@ -254,11 +271,9 @@ def merge(base: P, override: P | None) -> P:
         nested = isinstance(value, Params) and isinstance(current, Params) and not value.whole
         update[name] = merge(current, value) if nested else value
     merged = base.model_copy(update=update)
-    templates = {path: found for path, found in base._templates.items() if path[0] not in update}
-    merged._templates = {**templates, **override._templates}
+    merged.adopt_origins(override)
     try:
         merged.check()
     except ValueError as error:
         raise ConfigError(f"{base.section or type(base).__name__}: {error}", path=base.section or None) from None
     return merged
-

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, model_validator
 
 from .base import Number, Params, Whole
-from .guided import GuidedDecodingParams
+from .guided import GuidedDecodingParams  # noqa: TC001 - pydantic reads it
 
 _TOOL_CHOICES = ("none", "auto", "required")
 

@@ -17,10 +17,10 @@ def _schema(value: Any) -> Any:
         try:
             parsed = json.loads(value)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"expected a JSON Schema as a mapping, JSON text or class, but the text is no JSON: {error}") from None
-        if not isinstance(parsed, dict):
-            raise ValueError(f"expected a JSON Schema, an object; the text holds a {type(parsed).__name__}")
-        return value
+            raise ValueError(f"expected a JSON Schema; the text is not valid JSON: {error}") from None
+        if isinstance(parsed, dict):
+            return value
+        raise ValueError(f"expected a JSON Schema, an object; the text holds a {type(parsed).__name__}")
     if value is None or isinstance(value, (dict, type)):
         return value
     raise ValueError(f"expected a JSON Schema as a mapping, JSON text or class, got a {type(value).__name__}")
@@ -57,7 +57,7 @@ with warnings.catch_warnings():
         section: ClassVar[str] = "generation.guided_decoding"
         whole: ClassVar[bool] = True
 
-        json: Annotated[Any, BeforeValidator(_schema)] = None  # type: ignore[assignment]
+        json: Annotated[Any, BeforeValidator(_schema)] = None
         regex: str | None = None
         choice: list[str] | None = None
         grammar: str | None = None
@@ -80,6 +80,9 @@ with warnings.catch_warnings():
                 parsed: dict[str, Any] = json.loads(shape)
                 return parsed
             return shape if shape is None or isinstance(shape, dict) else schema_of(shape)
+
+        def _written(self, values: dict[str, Any]) -> dict[str, Any]:
+            return {name: schema_of(value) if isinstance(value, type) else value for name, value in values.items()}
 
         def canonical(self) -> dict[str, Any]:
             """The explicit fields as plain JSON values; the schema as a mapping."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, ClassVar
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_serializer, field_validator
 
 from .base import Number, Params, Whole
 
@@ -106,6 +107,10 @@ class RemoteParams(Params):
                 raise ValueError(f"the value of {name!r} contains a line break")
         return value
 
+    @field_serializer("extra_headers")
+    def _write_headers(self, value: dict[str, str]) -> dict[str, str]:
+        return {name: text for name, text in value.items() if not is_secret_header(name)}
+
     def check(self) -> None:
         """Bounds in order."""
         if self.retry_backoff_max < self.retry_backoff_base:
@@ -117,7 +122,7 @@ class RemoteParams(Params):
             for name in ("min_concurrency", "initial_concurrency", "max_concurrency")
             if (value := getattr(self, name)) is not None
         ]
-        for (low, least), (high, most) in zip(ladder, ladder[1:], strict=False):
+        for (low, least), (high, most) in pairwise(ladder):
             if least > most:
                 raise ValueError(f"{low} {least} is above {high} {most}")
 
@@ -136,5 +141,5 @@ class RemoteParams(Params):
         kept = {name: value for name, value in values.items() if name != "api_key"}
         if "extra_headers" in kept:
             headers = kept["extra_headers"]
-            kept["extra_headers"] = {name: text for name, text in headers.items() if not is_secret_header(name)}
+            kept["extra_headers"] = self._write_headers(headers)
         return kept

@@ -25,21 +25,14 @@ import anyio.from_thread
 
 import asyncinfer
 
-from .errors import RowsFailed
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
     from types import TracebackType
 
-    from anyio.abc import BlockingPortal
+    from anyio.from_thread import BlockingPortal
 
-    from .completion import Completion, Failure, Timings
-    from .conversation import Conversation
-    from .engines.base import Engine
-    from .engines.stream import Stream
-    from .events import Event, Usage
-    from .params import InferenceConfig
+    from . import Completion, Conversation, Engine, Event, Failure, InferenceConfig, Stream, Timings, Usage
 
 _lock = threading.Lock()
 _portal: BlockingPortal | None = None
@@ -73,10 +66,8 @@ class BlockingStream:
         self._stream = stream
 
     def __iter__(self) -> Iterator[str]:
-        from .events import TextDelta
-
         for event in self.events():
-            if type(event) is TextDelta and event.index == 0 and event.text:
+            if type(event) is asyncinfer.TextDelta and event.index == 0 and event.text:
                 yield event.text
 
     def events(self) -> Iterator[Event]:
@@ -156,7 +147,7 @@ class BlockingEngine:
         results = self.generate_many(input, inference_config=inference_config)
         failures = [result for result in results if not result]
         if failures:
-            raise RowsFailed(results)
+            raise asyncinfer.RowsFailed(results)
         return [result.conversation for result in results]
 
     infer = infer_online
@@ -170,11 +161,10 @@ class BlockingEngine:
             ConfigError: the file cannot be read, or a line is no conversation.
             RowsFailed: as for `infer_online`.
         """
-        from .conversation import read_jsonl, write_jsonl
-
-        answered = self.infer_online(read_jsonl(input_filepath), inference_config)
+        answered = self.infer_online(_read(input_filepath), inference_config)
         if inference_config is not None and inference_config.output_path:
-            write_jsonl(inference_config.output_path, answered)
+            with open(inference_config.output_path, "w", encoding="utf-8") as file:
+                file.writelines(f"{conversation.to_json()}\n" for conversation in answered)
         return answered
 
     def list_models(self) -> list[str]:
@@ -198,6 +188,22 @@ class BlockingEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _read(path: str | Path) -> list[Conversation]:
+    """The conversations of a JSONL file; blank lines are skipped. Raises `ConfigError` with the line's number."""
+    conversations = []
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    try:
+                        conversations.append(asyncinfer.Conversation.from_json(line))
+                    except asyncinfer.ConfigError as error:
+                        raise asyncinfer.ConfigError(f"{path}, line {number}: {error.message}") from None
+    except OSError as error:
+        raise asyncinfer.ConfigError(f"cannot read {path}: {error.strerror}", path="input_path") from error
+    return conversations
 
 
 def open_engine(*args: Any, **kwargs: Any) -> BlockingEngine:
@@ -225,8 +231,6 @@ def __getattr__(name: str) -> Any:
     if name.startswith("_"):
         raise AttributeError(name)
     value = getattr(asyncinfer, name)
-    from .engines.base import Engine
-
-    if isinstance(value, type) and issubclass(value, Engine):
+    if isinstance(value, type) and issubclass(value, asyncinfer.Engine):
         return _mirror(value)
     return value

@@ -7,7 +7,7 @@ or models. An engine of one's own overrides ``produce`` (an async generator of e
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import AsyncInferError, ConfigError, EngineClosedError, UnsupportedParameterError
 
@@ -47,7 +47,7 @@ class Engine:
     or ``await engine.aclose()`` lets go of what it holds; it opens itself again if it is used after that.
     """
 
-    name: ClassVar[str] = "custom"
+    name = "custom"
     """How the engine is called in errors and tables."""
     slots: int | None = None
     """How many answers are made at once; None: learned while running."""
@@ -236,9 +236,7 @@ class Engine:
 
     def estimate_input(self, request: Request) -> int:
         """Prompt tokens, roughly: one for four bytes of text."""
-        return sum(
-            len(message.compute_flattened_text_content().encode()) for message in request.conversation.messages
-        ) // 4
+        return sum(len(message.text.encode()) for message in request.conversation.messages) // 4
 
     def unsupported(self, request: Request) -> list[str]:
         """Names of explicitly set parameters, at other than their default, that this engine cannot honour."""
@@ -291,7 +289,7 @@ class Engine:
         tools: list[Any] | None,
         timeouts: Timeouts | None,
     ) -> Plan:
-        plain = generation is inference_config is response_model is tools is timeouts is None
+        plain = all(given is None for given in (generation, inference_config, response_model, tools, timeouts))
         if plain and self._default_plan is not None:
             return self._default_plan
         from .plan import make_plan

@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from .._version import __version__
 from ..errors import ConfigError
 from ..providers import provider_for_host, resolve_api_url
+from ..wire.codecs import load_codec
 
 if TYPE_CHECKING:
     from ..limits import Limits
@@ -24,42 +26,29 @@ class Endpoint:
 
     Attributes:
         provider: the row that applies (that of a known host, for a generic engine).
-        base_url: what the codec's paths are appended to.
-        models_url: the model list, or None.
+        urls: base URL, query and model list.
         codec: the wire format.
         headers: everything that is sent with each request, credentials included.
         limits: how the limiter of this destination is set up.
         identity: key of the shared limiter: provider, base URL, a digest of the key. Never the key itself.
         limiters: limiters in use, by model.
-        max_event_bytes: bound on one event.
     """
 
-    __slots__ = (
-        "base_url",
-        "codec",
-        "headers",
-        "identity",
-        "limiters",
-        "limits",
-        "models_url",
-        "provider",
-        "query",
-    )
+    __slots__ = ("codec", "headers", "identity", "limiters", "limits", "provider", "urls")
 
     def __init__(self, provider: Provider, remote: RemoteParams, key: str | None, codec: Codec) -> None:
         from ..transport.auth import sign
 
-        urls = resolve_api_url(remote.api_url or provider.base_url or "", provider)
         self.provider = provider
+        self.urls = resolve_api_url(remote.api_url or provider.base_url or "", provider)
         self.codec = codec
-        self.base_url = urls.chat
-        self.models_url = urls.models
-        headers = {"user-agent": _user_agent(), "accept-encoding": "gzip, deflate", **provider.headers}
-        headers.update({name.lower(): value for name, value in (remote.extra_headers or {}).items()})
-        self.headers = sign(provider.auth, headers, key)
+        own = {name.lower(): value for name, value in remote.extra_headers.items()}
+        headers = {"user-agent": f"asyncinfer/{__version__}", **provider.headers, **own}
+        # What a user adds by hand is as likely a credential as not: none of it follows a redirect elsewhere.
+        self.headers = sign(provider.auth, headers, key, secret=own)
         self.limits = limits_of(provider, remote)
-        digest = hashlib.sha256((key or "").encode()).hexdigest()[:16]
-        self.identity = (provider.name, self.base_url, digest)
+        digest = hashlib.sha256(repr((key, sorted(own.items()))).encode()).hexdigest()[:16]
+        self.identity = (provider.name, self.urls.base, digest)
         self.limiters: dict[str, Limiter] = {}
 
 
@@ -67,8 +56,7 @@ def resolve(provider: Provider, engine: str, remote: RemoteParams | None) -> End
     """Join row and parameters. Raises `ConfigError` for a missing URL or key, saying what to set."""
     assert remote is not None
     if remote.api_url:
-        host = urlsplit(remote.api_url).hostname or ""
-        known = provider_for_host(host)
+        known = provider_for_host(urlsplit(remote.api_url).hostname or "")
         if known is not None and provider.base_url is None and provider.note is None:
             provider = known
     elif provider.base_url is None:
@@ -76,7 +64,7 @@ def resolve(provider: Provider, engine: str, remote: RemoteParams | None) -> End
         raise ConfigError(
             f"{why}: set remote_params.api_url, for example http://localhost:8000/v1", path="remote_params.api_url"
         )
-    return Endpoint(provider, remote, find_key(provider, engine, remote), codec_named(provider.codec))
+    return Endpoint(provider, remote, find_key(provider, engine, remote), load_codec(provider.codec))
 
 
 def find_key(provider: Provider, engine: str, remote: RemoteParams) -> str | None:
@@ -85,7 +73,7 @@ def find_key(provider: Provider, engine: str, remote: RemoteParams) -> str | Non
     Raises:
         ConfigError: a key is needed and there is none; names the variable.
     """
-    if remote.api_key is not None:
+    if remote.api_key is not None and remote.api_key.get_secret_value():
         return remote.api_key.get_secret_value()
     if remote.api_key_env_varname:
         value = os.environ.get(remote.api_key_env_varname)
@@ -99,7 +87,7 @@ def find_key(provider: Provider, engine: str, remote: RemoteParams) -> str | Non
     for name in provider.key_env:
         if os.environ.get(name):
             return os.environ[name]
-    if provider.key_env and not remote.api_url:
+    if provider.key_env and provider.key_required and not remote.api_url:
         raise ConfigError(
             f"{engine} needs an API key: set the environment variable {provider.key_env[0]}, or remote_params.api_key",
             path="remote_params.api_key",
@@ -126,16 +114,3 @@ def limits_of(provider: Provider, remote: RemoteParams) -> Limits:
         if ours in remote.model_fields_set and getattr(remote, ours) is not None:
             asked[theirs] = getattr(remote, ours)
     return replace(provider.limits, **asked)
-
-
-def codec_named(name: str) -> Codec:
-    """The codec that a row names."""
-    from ..wire import codec
-
-    return codec(name)
-
-
-def _user_agent() -> str:
-    from .._version import __version__
-
-    return f"asyncinfer/{__version__}"

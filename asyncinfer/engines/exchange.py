@@ -62,8 +62,8 @@ async def open_source(transport: Transport, endpoint: Endpoint, request: Request
     wire = codec.encode(request, dialect)
     exchange = await transport.open(
         wire.method,
-        endpoint.url(wire.path),
-        {**endpoint.headers, **wire.headers},
+        endpoint.urls.join(wire.path),
+        endpoint.headers.plus(wire.headers),
         wire.body,
         connect_timeout=request.timeouts.connect,
     )
@@ -88,8 +88,9 @@ async def list_models(transport: Transport, endpoint: Endpoint) -> list[str]:
     """Ids of the models that the endpoint lists, in its order."""
     import msgspec
 
-    assert endpoint.models_url is not None
-    exchange = await transport.open("GET", endpoint.models_url, endpoint.headers, connect_timeout=30.0)
+    models = endpoint.urls.models
+    assert models is not None
+    exchange = await transport.open("GET", models, endpoint.headers, connect_timeout=30.0)
     try:
         body = await _read_all(exchange, _MAX_LIST_BYTES)
         if exchange.status >= 400:
@@ -105,7 +106,7 @@ async def list_models(transport: Transport, endpoint: Endpoint) -> list[str]:
         return [str(row.get("id") or row.get("name")) for row in rows]
     except (msgspec.DecodeError, AttributeError, TypeError) as error:
         raise ProtocolError(
-            f"{endpoint.models_url} did not answer with a list of models", provider=endpoint.provider.name
+            f"{models} did not answer with a list of models", provider=endpoint.provider.name
         ) from error
 
 

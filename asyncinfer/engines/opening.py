@@ -79,7 +79,20 @@ def open_engine(
         wanted = ModelParams(**{**_explicit(model_params), **_explicit(wanted)})
     if remote_params is not None:
         arguments["remote_params"] = remote_params
-    return engine_class(InferenceEngineType.parse(kind))(wanted, **arguments)
+    return engine_class(engine_type(kind))(wanted, **arguments)
+
+
+def engine_type(name: str) -> InferenceEngineType:
+    """The engine type of a name in any spelling. Raises `ConfigError` that names the nearest ones."""
+    try:
+        return InferenceEngineType(name)
+    except ValueError:
+        from difflib import get_close_matches
+
+        known = sorted(kind.value.lower() for kind in InferenceEngineType)
+        near = get_close_matches(name.lower(), known, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
+        raise ConfigError(f"there is no engine {name!r}; {hint}", path="engine") from None
 
 
 def _from_config(config: InferenceConfig, arguments: dict[str, Any]) -> Engine:

@@ -6,7 +6,7 @@ nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from .base import Engine
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..transport.protocol import Transport
     from .endpoint import Endpoint
     from .source import Source
+
 
 class RemoteInferenceEngine(Engine):
     """Any OpenAI-compatible endpoint.
@@ -35,7 +36,7 @@ class RemoteInferenceEngine(Engine):
         ConfigError: no ``api_url`` and the provider has none of its own; no key for a provider that needs one.
     """
 
-    name: ClassVar[str] = "remote"
+    name = "remote"
 
     def __init__(
         self,
@@ -129,7 +130,7 @@ class RemoteInferenceEngine(Engine):
 
         assert self._default_plan is not None
         endpoint = self.endpoint(self._default_plan.template)
-        if endpoint.models_url is None:
+        if endpoint.urls.models is None:
             return await super().list_models()
         return await list_models(self._lane(), endpoint)
 
@@ -138,9 +139,10 @@ class RemoteInferenceEngine(Engine):
 
     def _lane(self) -> Transport:
         if self._transport is None:
-            from ..transport import lane
+            from ..transport.httpx_transport import HttpxTransport, shared_transport
 
-            self._transport = lane(self._http_client)
+            own = self._http_client
+            self._transport = shared_transport() if own is None else HttpxTransport(client=own)
         return self._transport
 
 

@@ -110,8 +110,9 @@ class Loop:
         """A fresh one-shot wake-up for the running task."""
         raise NotImplementedError
 
-    def guard(self) -> Guard:
-        """A fresh deadline for the awaits of one stream."""
+    def guard(self, shortest: float | None = None) -> Guard:
+        """A fresh deadline for the awaits of one stream; ``shortest`` is how far, in seconds, the nearest of its
+        deadlines usually lies ahead."""
         raise NotImplementedError
 
     async def drain(self) -> None:

@@ -43,10 +43,11 @@ class AsyncioGuard:
     wanted that too.
     """
 
-    __slots__ = ("_armed_for", "_cancelling", "_hit", "_loop", "_task", "_timer", "_when")
+    __slots__ = ("_armed_for", "_cancelling", "_hit", "_loop", "_shortest", "_task", "_timer", "_when")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, shortest: float | None) -> None:
         self._loop = loop
+        self._shortest = shortest
         self._timer: asyncio.TimerHandle | None = None
         self._armed_for = 0.0
         self._when = 0.0
@@ -86,8 +87,11 @@ class AsyncioGuard:
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        # Ringing early is cheap and rare; cancelling a timer to set an earlier one would cost every call.
         self._armed_for = self._when
-        self._timer = self._loop.call_at(self._when, self._ring)
+        if self._shortest is not None:
+            self._armed_for = min(self._when, self._loop.time() + self._shortest)
+        self._timer = self._loop.call_at(self._armed_for, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
@@ -142,8 +146,8 @@ class AsyncioLoop(Loop):
     def waiter(self) -> Waiter:
         return AsyncioWaiter(self._alive())
 
-    def guard(self) -> Guard:
-        return AsyncioGuard(self._alive())
+    def guard(self, shortest: float | None = None) -> Guard:
+        return AsyncioGuard(self._alive(), shortest)
 
     async def drain(self) -> None:
         if self._tasks:

@@ -140,7 +140,7 @@ class TrioLoop(Loop):
     def waiter(self) -> Waiter:
         return TrioWaiter(self._token)
 
-    def guard(self) -> Guard:
+    def guard(self, shortest: float | None = None) -> Guard:
         return TrioGuard()
 
     async def drain(self) -> None:

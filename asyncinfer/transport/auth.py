@@ -63,6 +63,10 @@ class SignedHeaders(dict[str, str]):
         super().__init__(headers)
         self.secret = frozenset(name.lower() for name in secret)
 
+    def plus(self, headers: Mapping[str, str]) -> SignedHeaders:
+        """These and more; what is secret stays so."""
+        return SignedHeaders({**self, **headers}, self.secret)
+
 
 def sign(
     scheme: str,

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 from .. import ConfigError
 from .receipt import Receipt
 from .record import answered_row
-from .rows import parse_row, to_line
+from .rows import parse_json, parse_row, to_line
 from .summary import BatchError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Assembly:
             return 0
         record = {"index": row.number} | journal.read(-offset)
         try:
-            record["conversation"] = parse_row(row.raw)
+            record["conversation"] = parse_json(row.raw)
         except ConfigError:
             record["text"] = row.raw.decode("utf-8", "replace")
         failures.write(to_line(record))

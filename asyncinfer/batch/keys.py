@@ -50,33 +50,11 @@ def describe_settings(engine: Any, inference_config: Any = None) -> dict[str, An
 
 
 def _merged(engine: Any, config: Any, on_engine: str, on_config: str) -> dict[str, Any]:
-    return _explicit(getattr(engine, on_engine, None)) | _explicit(getattr(config, on_config, None))
-
-
-def _explicit(params: Any) -> dict[str, Any]:
-    """The fields of a params object that somebody set, without secrets, as plain JSON."""
-    if params is None:
-        return {}
-    fields = sorted(params.model_fields_set)
-    return {name: _plain(getattr(params, name)) for name in fields if name != "api_key"}
-
-
-def _plain(value: Any) -> Any:
-    """Plain JSON of any value, the same for equal values."""
-    if isinstance(value, dict):
-        return {str(key): _plain(value[key]) for key in sorted(value, key=str)}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    if isinstance(value, type):
-        schema = getattr(value, "model_json_schema", None)
-        return _plain(schema()) if schema is not None else f"{value.__module__}.{value.__qualname__}"
-    if hasattr(value, "model_fields_set"):
-        return _explicit(value)
-    if hasattr(value, "get_secret_value"):
-        return None
-    return str(value)
+    merged: dict[str, Any] = {}
+    for params in (getattr(engine, on_engine, None), getattr(config, on_config, None)):
+        if params is not None:
+            merged |= params.canonical()
+    return merged
 
 
 def _without_credentials(value: Any) -> Any:
@@ -102,7 +80,7 @@ def _on_disk(name: Any) -> list[list[Any]] | None:
 
 def digest_settings(settings: dict[str, Any]) -> bytes:
     """16 bytes that stand for the settings."""
-    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), default=repr)
     return blake2b(text.encode(), digest_size=16).digest()
 
 

@@ -101,20 +101,25 @@ def _finite(text: str) -> float:
     return number
 
 
-def parse_row(raw: bytes) -> dict[str, Any]:
-    """The JSON object of a row.
-
-    Raises:
-        ConfigError: not UTF-8, not JSON, not an object, or one without messages.
-    """
+def parse_json(raw: bytes) -> Any:
+    """The JSON value of a line. Raises `ConfigError`: not UTF-8, or not JSON."""
     try:
-        value = json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
+        return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
     except UnicodeDecodeError as error:
         raise ConfigError(f"not UTF-8: byte {error.start} of the line is 0x{raw[error.start]:02x}") from error
     except RecursionError as error:
         raise ConfigError("invalid JSON: nested too deeply") from error
     except ValueError as error:
         raise ConfigError(f"invalid JSON: {error}") from error
+
+
+def parse_row(raw: bytes) -> dict[str, Any]:
+    """The JSON object of a row.
+
+    Raises:
+        ConfigError: not UTF-8, not JSON, not an object, or one without messages.
+    """
+    value = parse_json(raw)
     if not isinstance(value, dict):
         raise ConfigError(f"a row must be a JSON object with 'messages', this is {_kind(value)}")
     messages = value.get("messages")

@@ -163,9 +163,9 @@ class Call:
     async def _first(self) -> list[Event]:
         self._state = _OPENING
         self._loop = loop = running()
-        self._guard = loop.guard()
-        self._started_at = self._waiting_since = loop.time()
         total = self.request.timeouts.total
+        self._guard = loop.guard(self.request.timeouts.between_tokens)
+        self._started_at = self._waiting_since = loop.time()
         self._total_at = None if total is None else self._started_at + total
         self._live.add(self)
         try:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from .._version import __version__
 from ..errors import ConfigError
 from ..providers import provider_for_host, resolve_api_url
-from ..wire.codecs import load_codec
+from ..wire import codec
 
 if TYPE_CHECKING:
     from ..limits import Limits
@@ -64,7 +64,7 @@ def resolve(provider: Provider, engine: str, remote: RemoteParams | None) -> End
         raise ConfigError(
             f"{why}: set remote_params.api_url, for example http://localhost:8000/v1", path="remote_params.api_url"
         )
-    return Endpoint(provider, remote, find_key(provider, engine, remote), load_codec(provider.codec))
+    return Endpoint(provider, remote, find_key(provider, engine, remote), codec(provider.codec))
 
 
 def find_key(provider: Provider, engine: str, remote: RemoteParams) -> str | None:

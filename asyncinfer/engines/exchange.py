@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from ..wire.protocol import Decoder
     from .endpoint import Endpoint
 
+_TAIL_GRACE = 5.0
+"""Seconds granted to what may follow a whole answer."""
 _MAX_ERROR_BYTES = 1 << 20
 _MAX_LIST_BYTES = 64 << 20
 
@@ -35,16 +38,26 @@ class RemoteSource:
         read, decoder = self._exchange.read, self._decoder
         while not self._ended:
             chunk = await read()
-            if chunk:
+            while chunk:
                 events = decoder.feed(chunk)
                 # The body's end may be withheld by the server; the format's own end is enough.
                 self._ended = decoder.done
-            else:
-                self._ended = True
-                events = decoder.close()
+                if events:
+                    return events
+                chunk = await (self._tail() if decoder.complete else read())
+            self._ended = True
+            events = decoder.close()
             if events:
                 return events
         return None
+
+    async def _tail(self) -> bytes:
+        """What follows a whole answer (usage, the terminal marker), if it comes soon and the connection holds."""
+        import anyio
+
+        with anyio.move_on_after(_TAIL_GRACE), contextlib.suppress(TransportError):
+            return await self._exchange.read()
+        return b""
 
     def abort(self) -> None:
         self._exchange.abort()
@@ -69,7 +82,7 @@ async def open_source(transport: Transport, endpoint: Endpoint, request: Request
     )
     try:
         headers = exchange.headers
-        rate = codec.rate_headers(headers, time.time())
+        rate = codec.rate_headers(headers, time.time(), dialect)
         if exchange.status >= 400:
             error = codec.error(exchange.status, headers, await _read_all(exchange, _MAX_ERROR_BYTES))
             error.rate = rate

@@ -45,8 +45,8 @@ def held_back(text: str, words: Iterable[str]) -> int:
 class StopStrings:
     """Cuts an answer right before the first stop string.
 
-    First means: completed first, as the text is written; of two that end at the same character, the longer one. What may
-    still become a stop string is held back until it is decided, so nothing shown is ever taken back.
+    First means: completed first, as the text is written; of two that end at the same character, the longer one. What
+    may still become a stop string is held back until it is decided, so nothing shown is ever taken back.
 
     Attributes:
         matched: the stop string that was found, or None. Once set, nothing more comes out.

@@ -321,7 +321,7 @@ def _close_all() -> None:
     for thing in things:
         try:
             thing.close()
-        except Exception:
+        except Exception:  # noqa: BLE001 -- the others must be closed too
             _log.exception("closing %r at exit", thing)
 
 
@@ -337,4 +337,5 @@ async def in_thread(fn: Callable[[], T], *, abandon: bool = False) -> T:
 
     limiter = anyio.CapacityLimiter(1)  # never behind the application's own blocking calls
     with anyio.CancelScope(shield=not abandon):
-        return await anyio.to_thread.run_sync(fn, abandon_on_cancel=abandon, limiter=limiter)
+        result = await anyio.to_thread.run_sync(fn, abandon_on_cancel=abandon, limiter=limiter)
+    return result  # noqa: RET504 -- to a type checker, the scope may swallow the return

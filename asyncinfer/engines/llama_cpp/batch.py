@@ -129,7 +129,7 @@ class BatchBinding:
                     break
                 if any(slot.running is not None for slot in self._slots):
                     self._step()
-        except BaseException as crash:
+        except BaseException as crash:  # noqa: BLE001 -- every stream of this thread is told
             _log.exception("the llama.cpp decoder failed")
             error = crash if isinstance(crash, EngineError) else EngineError(f"the engine's decoder failed: {crash!r}")
             with self._lock:

@@ -39,7 +39,8 @@ def from_regex(pattern: str) -> str:
     lazy and greedy mean the same.
 
     Raises:
-        ConfigError: the pattern is broken, or uses what a grammar cannot express (look-around, back references, ``\\b``).
+        ConfigError: the pattern is broken, or uses what a grammar cannot express (look-around, back references,
+            word boundaries).
     """
     return "root ::= " + _Regex(pattern).compile()
 
@@ -153,7 +154,7 @@ class _Regex:
         return f'"{_escape(self._literal(char))}"'
 
     def _literal(self, char: str) -> str:
-        """The character that ``\\char`` stands for."""
+        """The character that an escape of it stands for."""
         if char in "xuU":
             digits = self.pattern[self.at : min(self.end, self.at + {"x": 2, "u": 4, "U": 8}[char])]
             try:

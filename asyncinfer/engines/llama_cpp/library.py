@@ -33,7 +33,7 @@ _quiet: Any = None
 
 
 def _set_log(lib: Any, verbose: bool) -> None:
-    global _quiet  # noqa: PLW0603 -- one log for the whole library
+    global _quiet
     if verbose:
         lib.llama_log_set(None, ctypes.c_void_p(0))
         return
@@ -103,7 +103,8 @@ class Library:
         self._ctx = lib.llama_init_from_model(self._model, what)
         if not self._ctx:
             raise EngineError(
-                f"no memory for {settings.slots} sequences of {self.n_ctx} tokens; lower model_kwargs.n_ctx or n_parallel"
+                f"no memory for {settings.slots} sequences of {self.n_ctx} tokens; lower model_kwargs.n_ctx or "
+                "n_parallel"
             )
         if settings.adapter is not None:
             self._adapter = lib.llama_adapter_lora_init(self._model, str(settings.adapter).encode())

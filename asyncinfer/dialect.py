@@ -98,7 +98,7 @@ class Dialect:
     rate_windows: dict[Resource, float] = field(default_factory=dict)
 
     @property
-    def supported_params(self) -> frozenset[str]:
+    def supported(self) -> frozenset[str]:
         """Names of the generation parameters that can be sent."""
         return frozenset(self.fields) | ({"guided_decoding"} if self.guided else frozenset())
 

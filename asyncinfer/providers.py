@@ -8,13 +8,15 @@ documentation and client packages; a wrong one is mended here and nowhere else.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from .dialect import CHAT_FIELDS as _FIELDS
 from .dialect import Dialect, ModelRule
+from .errors import ConfigError
 from .limits import Limits
 
-__all__ = ["PROVIDERS", "Dialect", "ModelRule", "Provider", "provider_for_host"]
+__all__ = ["PROVIDERS", "Dialect", "ModelRule", "Provider", "Urls", "provider_for_host", "resolve_api_url"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Provider:
         note: what a user is told when it matters (a service that has ended).
         key_required: whether a missing key is an error before anything is sent.
         hosts: further hosts that are this provider; one that begins with a dot stands for every host below it.
+        api_path: what is added to an ``api_url`` that has no path of its own, where ``base_url`` does not tell.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Provider:
     note: str | None = None
     key_required: bool = True
     hosts: tuple[str, ...] = ()
+    api_path: str = "/v1"
 
 
 _SAMPLERS = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repetition_penalty"}
@@ -149,6 +153,7 @@ _ROWS = (
         dialect=replace(_OPENAI, stream_options={"include_usage": True}, user_field="user"),
         limits=Limits(charge="reserve"),
         hosts=(".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"),
+        api_path="/openai/v1",
     ),
     Provider(
         "together",
@@ -353,23 +358,84 @@ PROVIDERS: dict[str, Provider] = {row.name: row for row in _ROWS}
 """Every row by its name."""
 
 
-def _host(url: str) -> str:
-    return url.partition("//")[2].partition("/")[0].partition(":")[0]
-
-
 _HOSTS: dict[str, Provider] = {
     host: row
     for row in _ROWS
-    for host in (*row.hosts, *([_host(row.base_url)] if row.base_url else []))
+    for host in (*row.hosts, *([urlsplit(row.base_url).hostname or ""] if row.base_url else []))
     if host not in {"127.0.0.1", "localhost"}  # what listens on this machine is for the user to say
 }
 
 
 def provider_for_host(host: str) -> Provider | None:
     """The row of a well-known host (``"api.groq.com"``, a port is ignored), or None."""
-    host = host.lower().rstrip(".").partition(":")[0]
+    host = host.lower().partition(":")[0].rstrip(".")
     found = _HOSTS.get(host)
     while found is None and "." in host:
         host = host.partition(".")[2]
         found = _HOSTS.get("." + host)
     return found
+
+
+class Urls(NamedTuple):
+    """An ``api_url``, taken apart.
+
+    Attributes:
+        base: what a codec's path is appended to, without a slash at its end.
+        query: the query to append after the path, ``""`` or with its ``?``.
+        models: the whole URL of the model list, or None.
+    """
+
+    base: str
+    query: str
+    models: str | None
+
+    def join(self, path: str) -> str:
+        """The URL of one of a codec's paths."""
+        return self.base + path + self.query
+
+
+_ENDPOINTS = ("/chat/completions", "/completions", "/responses", "/models")
+
+
+def resolve_api_url(api_url: str, provider: Provider) -> Urls:
+    """Where an ``api_url`` leads: it may be the full endpoint (``.../chat/completions``), the base (``.../v1``) or
+    only ``http://host:port``, with or without a slash at its end; a query (``api-version``) stays on every URL.
+
+    A bare host gets the path that the provider's own base URL has, else ``/v1``. A path is never doubled. The model
+    list of an Azure deployment is that of its resource.
+
+    Raises:
+        ConfigError: it is no absolute http or https URL.
+    """
+    try:
+        parts = urlsplit(api_url.strip())
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        valid = False
+    if not valid:
+        shown = api_url.strip().rpartition("@")[2][:100]  # never the part that may be a password
+        raise ConfigError(
+            f"api_url: {shown!r} is not a URL; write it with scheme and host, for example http://localhost:8000/v1",
+            path="remote_params.api_url",
+        )
+    path = parts.path.rstrip("/")
+    if path.endswith("/generate"):  # SGLang's native endpoint, in older configurations: the chat face is beside it
+        path = path.removesuffix("/generate") + "/v1"
+    for ending in (provider.dialect.path, *_ENDPOINTS):
+        if path.endswith(ending):
+            path = path.removesuffix(ending).rstrip("/")
+            break
+    else:
+        if not path:
+            path = _own_path(parts.hostname or "", provider)
+    base = f"{parts.scheme}://{parts.netloc}{path}"
+    query = f"?{parts.query}" if parts.query else ""
+    listed = base.partition("/deployments/")[0]
+    return Urls(base, query, None if provider.models_path is None else listed + provider.models_path + query)
+
+
+def _own_path(host: str, provider: Provider) -> str:
+    known = provider_for_host(host) or provider
+    if known.base_url is None:
+        return known.api_path
+    return urlsplit(known.base_url).path.rstrip("/") if known is provider_for_host(host) else "/v1"

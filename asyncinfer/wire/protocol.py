@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 if TYPE_CHECKING:
+    from ..dialect import Dialect
     from ..errors import AsyncInferError
     from ..events import Event
     from ..limits import RateHeaders
-    from ..providers import Dialect
     from ..request import Request
 
 
@@ -28,11 +28,24 @@ class WireRequest(msgspec.Struct):
 
 
 class Decoder(Protocol):
-    """Turns the chunks of one response body into events, however the bytes are cut."""
+    """Turns the chunks of one response body into events, however the bytes are cut.
+
+    Attributes:
+        done: the format's terminal marker was seen: nothing of the answer can follow, and the body's end need not be
+            waited for.
+    """
+
+    done: bool
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer is whole as it is: if the connection breaks now, `close` gives its last events."""
+        ...
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Events that ``chunk`` completes, in order (an empty list is usual). Raises `AsyncInferError` for an error
-        that the provider sends inside the stream, `ProtocolError` for bytes that are not the format."""
+        that the provider sends inside the stream, `ProtocolError` for bytes that are not the format; events that came
+        before the error are handed out first, and the error is raised by the next call."""
         ...
 
     def close(self) -> list[Event]:
@@ -56,6 +69,15 @@ class Codec(Protocol):
         """The typed error, with its retry verdict, for a response with ``status >= 400``."""
         ...
 
-    def rate_headers(self, headers: Mapping[str, str], now: float) -> RateHeaders:
-        """The rate-limit headers of a response; ``now`` is the wall clock in seconds since the epoch."""
+    def rate_headers(self, headers: Mapping[str, str], now: float, dialect: Dialect | None = None) -> RateHeaders:
+        """The rate-limit headers of a response; ``now`` is the wall clock in seconds since the epoch. ``dialect`` knows
+        the windows that header names do not tell."""
+        ...
+
+    def request_id(self, headers: Mapping[str, str]) -> str | None:
+        """The provider's id of the request, for its support desk."""
+        ...
+
+    def unsupported(self, request: Request, dialect: Dialect) -> list[str]:
+        """Names of parameters, set to something other than their default, that `encode` cannot send."""
         ...

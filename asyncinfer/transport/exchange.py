@@ -17,7 +17,6 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +24,12 @@ import anyio
 
 from ..errors import RetryKind, TransportError
 from ..loops import LoopClosed
+from .decompress import decoder_for
 from .failures import Place, quotable, translate
 
 if TYPE_CHECKING:
     from ..loops import Loop
+    from .decompress import Decoder
     from .lanes import Lane, Lanes
 
 _OPEN, _ENDED, _ABORTED = range(3)
@@ -48,6 +49,7 @@ class HttpxExchange:
     __slots__ = (
         "__weakref__",
         "_body",
+        "_decode",
         "_lane",
         "_lanes",
         "_loop",
@@ -77,6 +79,7 @@ class HttpxExchange:
         self._lane = lane
         self._lanes = lanes
         self._body: Any = None
+        self._decode: Decoder | None = None
         self._state = _OPEN
         loop.adopt(self)
 
@@ -85,10 +88,12 @@ class HttpxExchange:
             return self._nothing_more()
         try:
             if self._body is None:
-                self._body = self._start()
+                self._start()
             step = self._body.__anext__
             while True:
                 chunk: bytes = await step()
+                if self._decode is not None:
+                    chunk = self._decoded(chunk)
                 if chunk:
                     return chunk
         except StopAsyncIteration:
@@ -125,21 +130,26 @@ class HttpxExchange:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _start(self) -> Any:
-        """The generator of the body's chunks, decompressed as they come."""
+    def _start(self) -> None:
         response = self._response
-        codings = [part.strip().lower() for part in self.headers.get("content-encoding", "").split(",")]
-        codings = [coding for coding in codings if coding not in {"", "identity"}]
-        if not codings and not response.is_stream_consumed:
-            return response.stream.__aiter__()  # two generators less on the way of each token
-        for coding in codings:
-            if coding not in decodable(self._module):
-                raise TransportError(
-                    f"{self._place.name} sent a body compressed as {coding!r}, which cannot be read here: "
-                    f"pip install '{self._module.__name__}[brotli,zstd]'",
-                    retry=RetryKind.NEVER,
-                )
-        return response.aiter_bytes()
+        if response.is_stream_consumed:  # an event hook of a handed-over client has read it, decoded already
+            self._body = response.aiter_bytes()
+            return
+        try:
+            self._decode = decoder_for(self.headers.get("content-encoding", ""))
+        except KeyError as error:
+            raise TransportError(
+                f"{self._place.name} sent a body compressed as {error.args[0]!r}, which cannot be read here",
+                retry=RetryKind.NEVER,
+            ) from None
+        self._body = response.stream.__aiter__()
+
+    def _decoded(self, chunk: bytes) -> bytes:
+        assert self._decode is not None
+        try:
+            return self._decode(chunk)
+        except Exception as error:  # each library has its own
+            raise TransportError(f"the compressed body that {self._place.name} sent is damaged") from error
 
     def _nothing_more(self) -> bytes:
         if self._state == _ENDED:
@@ -218,12 +228,3 @@ def shut_down(raw: Any) -> None:
     except (TypeError, AttributeError, NotImplementedError):  # uvloop's stand-in for a socket cannot
         with socket.socket(fileno=os.dup(raw.fileno())) as twin, suppress(OSError):
             twin.shutdown(socket.SHUT_RDWR)
-
-
-@lru_cache(maxsize=4)
-def decodable(module: ModuleType) -> tuple[str, ...]:
-    """The content codings that the library can decode here: gzip, deflate, and br and zstd if it has their decoders."""
-    client = module.Client(transport=module.MockTransport(lambda _: None))
-    offered: str = client.headers["accept-encoding"]
-    client.close()
-    return tuple(coding.strip() for coding in offered.split(","))

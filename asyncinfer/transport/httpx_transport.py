@@ -30,7 +30,9 @@ from ..errors import ConfigError, ConnectTimeout
 from ..loops import Loop, LoopClosed, running
 from .address import parse
 from .auth import SignedHeaders, check_headers, is_secret
-from .exchange import HttpxExchange, decodable
+from .body import body_of
+from .decompress import accept_encoding
+from .exchange import HttpxExchange
 from .failures import Place, quotable, translate
 from .lanes import Lanes
 from .redirects import LIMIT, STATUSES, Hop, follow, refused
@@ -90,7 +92,7 @@ class HttpxTransport:
         raise refused(f"{address.origin} redirects more than {LIMIT} times")
 
     async def aclose(self) -> None:
-        """Close the idle connections of the running loop; what is in flight goes on, a handed-over client stays open."""
+        """Close the idle connections of the running loop. What is in flight goes on; a client of others stays open."""
         with self._lock:
             lanes = self._by_loop.get(running())
         if lanes is not None:
@@ -112,6 +114,7 @@ class HttpxTransport:
         place = Place(hop.address, lane.proxy, connect_timeout)
         try:
             request = httpx.Request(hop.method, hop.address.url, headers=_complete(hop.headers), content=hop.body)
+            request.stream = body_of(httpx)(hop.body)
             if connect_timeout is None:
                 response = await lane.send(request)
             else:
@@ -139,6 +142,7 @@ class HttpxTransport:
             request = client.build_request(
                 hop.method, url, headers=dict(hop.headers), content=hop.body, timeout=timeout
             )
+            request.stream = body_of(module)(hop.body)
             options: dict[str, Any] = {}
             if not hop.trusted:  # what the client adds by itself belongs to the origin that the caller named, too
                 for name in [name for name in request.headers if is_secret(name, request.headers)]:
@@ -174,7 +178,7 @@ def _complete(headers: Mapping[str, str]) -> dict[str, str]:
     given = {name.lower(): value for name, value in headers.items()}
     return {
         "accept": "*/*",
-        "accept-encoding": ", ".join(decodable(httpx)),
+        "accept-encoding": accept_encoding(),
         "connection": "keep-alive",
         "user-agent": _USER_AGENT,
         **given,

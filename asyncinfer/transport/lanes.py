@@ -92,7 +92,7 @@ class Lanes:
         stack = self._idle.setdefault(lane.origin, deque())
         stack.append(lane)
         for _ in range(_REAP):
-            if now - stack[0].idle_since < IDLE_SECONDS:
+            if not stack or now - stack[0].idle_since < IDLE_SECONDS:
                 break
             await stack.popleft().aclose()
 

@@ -418,8 +418,7 @@ class _Connection(asyncio.Protocol):
 
         def event(delta: dict[str, Any], reason: str | None = None) -> bytes:
             return b"".join(
-                b"data: %b\n\n"
-                % _encode({**base, "choices": [{"index": i, "delta": delta, "finish_reason": reason}]})
+                b"data: %b\n\n" % _encode({**base, "choices": [{"index": i, "delta": delta, "finish_reason": reason}]})
                 for i in choices
             )
 

@@ -103,10 +103,13 @@ if TYPE_CHECKING:
         ModelParams,
         RemoteParams,
     )
+    from .request import Request
 
 _ROOMS = {
     "completion": "Choice Completion Failure Timeouts Timings",
-    "conversation": "ContentItem Conversation FunctionCall FunctionDefinition Message Role ToolCall ToolDefinition Type",
+    "conversation": (
+        "ContentItem Conversation FunctionCall FunctionDefinition Message Role ToolCall ToolDefinition Type"
+    ),
     "engines.base": "Engine",
     "engines.llama_cpp": "LlamaCppInferenceEngine",
     "engines.opening": "open_engine",
@@ -126,9 +129,8 @@ _ROOMS = {
     ),
     "events": "Event Finish FinishReason ReasoningDelta Start TextDelta ToolCallDelta Usage UsageUpdate",
     "models": "EMBEDDED_MODEL",
-    "params": (
-        "GenerationParams GuidedDecodingParams InferenceConfig InferenceEngineType ModelParams RemoteParams"
-    ),
+    "params": ("GenerationParams GuidedDecodingParams InferenceConfig InferenceEngineType ModelParams RemoteParams"),
+    "request": "Request",
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
 _MODULES = {"batch", "blocking", "testing"}
@@ -186,6 +188,7 @@ __all__ = [
     "RemoteInferenceEngine",
     "RemoteParams",
     "RemoteVLLMInferenceEngine",
+    "Request",
     "RetryKind",
     "Role",
     "RowsFailed",

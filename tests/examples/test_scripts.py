@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -13,7 +14,9 @@ import pytest
 from tests.servers.background import eventually
 from tests.servers.provider import FakeProvider
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +31,9 @@ def command(name: str, *words: object) -> list[str]:
 
 
 def run(name: str, *words: object) -> str:
-    done = subprocess.run(command(name, *words), capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        command(name, *words), capture_output=True, text=True, timeout=100, check=False, env=ENVIRONMENT
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -71,7 +76,9 @@ async def test_batch_killed_and_resumed(tmp_path):
         config.write_text(json.dumps({"engine": "REMOTE", "model": {"model_name": "fake-1"}, "remote_params": remote}))
         words = (tmp_path / "in.jsonl", tmp_path / "out.jsonl", config)
 
-        with subprocess.Popen(command("batch_with_resume.py", *words), stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(
+            command("batch_with_resume.py", *words), stderr=subprocess.DEVNULL, env=ENVIRONMENT
+        ) as process:
             await eventually(lambda: provider.stats.completed >= 100, timeout=60)
             process.kill()
         assert not (tmp_path / "out.jsonl").exists()

@@ -52,6 +52,12 @@ class Bucket:
 
     def opens(self, need: float, now: float) -> float:
         """When ``need`` can be taken; ``now`` or earlier if at once."""
+        passed = now - self._at
+        level = self.level + passed * self.rate
+        if level >= need and passed >= 0 and level <= self.depth and now < self.full_at:  # the common case, quickly
+            self._at = now
+            self.level = level
+            return now
         self.refill(now)
         missing = min(need, self.depth) - self.level
         if missing <= SLACK:
@@ -70,13 +76,14 @@ class Ledger:
     whole bin and a margin for the network's jitter are a minute old: the price is under one percent of the limit.
     """
 
-    __slots__ = ("_amounts", "_bins", "limit", "total")
+    __slots__ = ("_amounts", "_bins", "_next_end", "limit", "total")
     WIDTH = 0.25
     KEPT = 60.0 + 0.25
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
         self.total = 0.0
+        self._next_end = -inf  # when the oldest bin stops counting, or earlier
         self._bins: deque[int] = deque()
         self._amounts: dict[int, float] = {}
 
@@ -99,10 +106,15 @@ class Ledger:
 
     def opens(self, need: float, now: float) -> float:
         """When ``need`` (or the whole limit, if it is larger) fits."""
+        if now < self._next_end and self.total + need <= self.limit:  # the common case, quickly
+            return now
         bins, amounts = self._bins, self._amounts
         while bins and self._end(bins[0]) <= now:
             self.total -= amounts.pop(bins.popleft())
-        if not bins:
+        if bins:
+            self._next_end = self._end(bins[0])
+        else:
+            self._next_end = -inf
             self.total = 0.0  # rounding does not pile up
         excess = self.total + min(need, self.limit) - self.limit
         if excess <= SLACK:

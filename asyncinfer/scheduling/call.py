@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..errors import AsyncInferError
     from ..limits import Cost
-    from .quota import BucketState, Hold
+    from .quota import BucketState, Hold, Need
 
 IDLE, WAITING, HELD = "idle", "waiting", "held"
 
@@ -60,8 +60,8 @@ class Call:
     """
 
     __slots__ = (
-        "asleep", "attempts", "cost", "error", "faults", "hold", "max_retries", "not_before", "number", "queued", "seq",
-        "share", "since", "state", "tenant", "turn", "weight",
+        "asleep", "attempts", "cost", "error", "faults", "hold", "max_retries", "need", "not_before", "number",
+        "queued", "seq", "since", "state", "tenant", "turn", "weight",
     )  # fmt: skip
 
     def __init__(self, cost: Cost, *, tenant: str = "", weight: float = 1.0, max_retries: int | None = None) -> None:
@@ -78,5 +78,5 @@ class Call:
         self.hold: Hold | None = None
         self.not_before = -inf
         self.number = self.seq = self.turn = 0
-        self.share = 0.0
+        self.need: Need = (1, 0, 0, 0)
         self.since = 0.0

@@ -38,6 +38,7 @@ class Core:
         self.budget = retry.RetryBudget()
         self.queue: FairQueue[Call] = FairQueue()
         self.next_wakeup = inf
+        self.waiting = 0
         self.sent = self.accepts = self.throttled = self.overloaded = self.faults = 0
         self._rng = rng
         self._max_retries = limits.max_retries
@@ -48,15 +49,10 @@ class Core:
 
     # -- getting in --------------------------------------------------------------------------------------------------
 
-    @property
-    def waiting(self) -> int:
-        """Calls that wait, those that back off included."""
-        return len(self.queue) + self._asleep
-
     def try_now(self, call: Call, now: float) -> bool:
         """Grant ``call`` if nobody waits and every gate is open: the path of a key that is not at its limit."""
         self._number(call, now)
-        if len(self.queue) or call.not_before > now or self._opens(call, now) > now:
+        if self.queue.size or call.not_before > now or self._opens(call, now) > now:
             return False
         self.queue.pass_by(call)
         self._start(call, now)
@@ -66,6 +62,7 @@ class Core:
         """``call`` waits from now on; `dispatch` will grant it."""
         self._number(call, now)
         call.state = WAITING
+        self.waiting += 1
         self._numbers += 1
         if call.not_before > now:
             call.turn, call.asleep = self._numbers, True
@@ -94,6 +91,7 @@ class Core:
                 self.queue.pop(call)
                 self._start(call, now)
             out.append(call)
+            self.waiting -= 1
             wake = inf
         if self._sleeping:
             wake = min(wake, self._sleeping[0][0])
@@ -108,6 +106,7 @@ class Core:
             else:
                 self.queue.drop(call)
             call.state = IDLE
+            self.waiting -= 1
         elif call.state is HELD:
             self._take_back(call, now, sent=False)
             call.attempts -= 1
@@ -130,7 +129,8 @@ class Core:
         if self.gate.until > now:
             return self.gate.until
         window = self.window
-        window.grow(now)
+        if not window.slow_start:
+            window.grow(now)
         limit = int(window.size)
         cooling = self.politeness.cooling(now) if self.politeness.interval else 0
         if window.in_flight + cooling >= limit:
@@ -138,14 +138,14 @@ class Core:
             return min(free, window.next_growth(now))
         if not window.slow_start and self.pacer.next > now:
             return self.pacer.next
-        need = self.quota.need(call.cost)
-        call.share = need[1]
+        call.need = need = self.quota.need(call.cost)
         return self.quota.opens(need, now)
 
     def _start(self, call: Call, now: float) -> None:
         call.seq = self.window.enter(now)
-        call.hold = self.quota.take(self.quota.need(call.cost), now)
-        self.pacer.started(now)
+        call.hold = self.quota.take(call.need, now)
+        if not self.window.slow_start:
+            self.pacer.started(now)
         if not call.attempts:
             self.budget.sent(now)
         call.attempts += 1

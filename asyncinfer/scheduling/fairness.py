@@ -3,7 +3,7 @@
 Pure policy, without a clock. Each tenant has a virtual time at which its next request starts; the earliest goes first,
 and each start moves the tenant on by its size over its weight (Goyal, Vin and Cheng 1996). A tenant that comes back
 after a pause joins at the present virtual time: it neither saves up a claim nor pays for its absence. So a single
-interactive call is next in line, however long the batch beside it.
+interactive call is next in line, however long the batch beside it. When nobody waits any more, all are even.
 
 Calls keep the number they got when they first queued; so a refused call is before everybody else of its tenant when it
 comes back.
@@ -21,14 +21,14 @@ class Queued(Protocol):
     Attributes:
         tenant: on whose behalf.
         weight: its tenant's share, relative to others.
-        share: size of the request, in tokens.
+        need: its size, in tokens, is the second of these.
         number: order of first arrival.
         turn: identity of its present stay in the queue; 0 while it is not in it.
     """
 
     tenant: str
     weight: float
-    share: float
+    need: tuple[int, int, int, int]
     number: int
     turn: int
 
@@ -49,18 +49,16 @@ class _Tenant(Generic[C]):
 
 
 class FairQueue(Generic[C]):
-    """The calls that wait, of all tenants. ``len()`` is how many."""
+    """The calls that wait, of all tenants; ``size`` is how many."""
 
     def __init__(self) -> None:
         self._tenants: dict[str, _Tenant[C]] = {}
         self._order: list[tuple[float, int, _Tenant[C]]] = []
         self._virtual = 0.0
+        self._latest = 0.0  # the furthest that any tenant has got
         self._stamp = 0
-        self._size = 0
+        self.size = 0
         self._prune_at = 64
-
-    def __len__(self) -> int:
-        return self._size
 
     def push(self, call: C, turn: int) -> None:
         """``call`` waits from now on; ``turn`` is a number that was never used before."""
@@ -68,7 +66,7 @@ class FairQueue(Generic[C]):
         call.turn = turn
         heappush(tenant.calls, (call.number, turn, call))
         tenant.waiting += 1
-        self._size += 1
+        self.size += 1
         if tenant.waiting == 1:
             tenant.tag = max(tenant.tag, self._virtual)
             self._list(tenant)
@@ -79,17 +77,21 @@ class FairQueue(Generic[C]):
         return tenant.calls[0][2] if tenant is not None else None
 
     def pop(self, call: C) -> None:
-        """The head, ``call``, starts: its tenant pays ``call.share``."""
+        """The head, ``call``, starts: its tenant pays its size."""
         tenant = self._tenants[call.tenant]
         heappop(tenant.calls)
         self._left(call, tenant)
-        self._pay(tenant, call)
+        self._virtual = max(self._virtual, tenant.tag)
+        tenant.tag += call.need[1] / call.weight
+        self._latest = max(self._latest, tenant.tag)
+        if not self.size:
+            self._virtual = self._latest
 
     def pass_by(self, call: C) -> None:
         """``call`` starts without having queued, because nobody waits: it pays all the same."""
-        tenant = self._tenant(call.tenant)
-        tenant.tag = max(tenant.tag, self._virtual)
-        self._pay(tenant, call)
+        tenant = self._tenants.get(call.tenant) or self._tenant(call.tenant)
+        self._latest += call.need[1] / call.weight
+        self._virtual = tenant.tag = self._latest
 
     def drop(self, call: C) -> None:
         """``call`` stops waiting."""
@@ -102,11 +104,11 @@ class FairQueue(Generic[C]):
             tenant.gone = 0
 
     def correct(self, call: C, size: float) -> None:
-        """The request that started as ``call.share`` turned out to be ``size``."""
+        """The request that started with ``call.need`` turned out to be ``size``."""
         tenant = self._tenants.get(call.tenant)
-        if tenant is None or size == call.share:
+        if tenant is None:
             return
-        tenant.tag += (size - call.share) / call.weight
+        tenant.tag += (size - call.need[1]) / call.weight
         if tenant.waiting and tenant.listed is not None and tenant.tag < tenant.listed:
             self._list(tenant)
 
@@ -135,14 +137,10 @@ class FairQueue(Generic[C]):
         }
         self._prune_at = max(64, 2 * len(self._tenants))
 
-    def _pay(self, tenant: _Tenant[C], call: C) -> None:
-        self._virtual = max(self._virtual, tenant.tag)
-        tenant.tag += call.share / call.weight
-
     def _left(self, call: C, tenant: _Tenant[C]) -> None:
         call.turn = 0
         tenant.waiting -= 1
-        self._size -= 1
+        self.size -= 1
         if not tenant.waiting:
             tenant.listed = None
             tenant.calls.clear()

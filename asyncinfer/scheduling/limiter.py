@@ -212,8 +212,19 @@ class Limiter:
 
     def _submit(self, change: Callable[..., object], *args: object) -> None:
         """Have ``change(*args, now)`` made, here or by whoever holds the lock."""
-        self._late.append((change, args))
-        self._pump()
+        if not self._lock.acquire(blocking=False):
+            self._late.append((change, args))
+            self._pump()
+            return
+        try:
+            change(*args, self._clock())
+        finally:
+            if self._core.waiting:
+                self._finish()
+            else:
+                self._lock.release()
+        if self._late:
+            self._pump()
 
     def _pump(self) -> None:
         if self._lock.acquire(blocking=False):

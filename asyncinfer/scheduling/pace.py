@@ -40,28 +40,31 @@ class AcceptRate:
         self._head = 0
         self._total = 0
 
-    def add(self, now: float) -> None:
-        """One was accepted at ``now``."""
-        self._bins[self._advance(now) % self.COUNT] += 1
+    def add(self, now: float) -> float:
+        """One was accepted at ``now``. Returns the rate."""
+        head = int(now / self.WIDTH)
+        if head > self._head:
+            self._advance(head)
+        self._bins[self._head % self.COUNT] += 1
         self._total += 1
+        return self._total / (self.WIDTH * self.COUNT)
 
     def value(self, now: float) -> float:
         """The rate as of ``now``."""
-        self._advance(now)
-        return self._total / (self.WIDTH * self.COUNT)
-
-    def _advance(self, now: float) -> int:
         head = int(now / self.WIDTH)
         if head > self._head:
-            if head - self._head >= self.COUNT:
-                self._bins = [0] * self.COUNT
-                self._total = 0
-            else:
-                for place in range(self._head + 1, head + 1):
-                    self._total -= self._bins[place % self.COUNT]
-                    self._bins[place % self.COUNT] = 0
-            self._head = head
-        return self._head
+            self._advance(head)
+        return self._total / (self.WIDTH * self.COUNT)
+
+    def _advance(self, head: int) -> None:
+        if head - self._head >= self.COUNT:
+            self._bins = [0] * self.COUNT
+            self._total = 0
+        else:
+            for place in range(self._head + 1, head + 1):
+                self._total -= self._bins[place % self.COUNT]
+                self._bins[place % self.COUNT] = 0
+        self._head = head
 
 
 class Pacer:
@@ -76,8 +79,7 @@ class Pacer:
 
     def accepted(self, now: float) -> None:
         """The provider took a request."""
-        self._accepts.add(now)
-        self._best.note(self._accepts.value(now), now)
+        self._best.note(self._accepts.add(now), now)
 
     def rate(self, now: float) -> float:
         """Starts per second that are allowed."""

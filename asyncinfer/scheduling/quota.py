@@ -86,16 +86,21 @@ class Quota:
         expected = int(self.mean_output)
         if most is not None and (self.charge != "actual" or most < expected or not self._answers):
             expected = most
-        prompt = cost.input_tokens
-        return 1, prompt + expected, max(0, prompt - cost.cached_tokens), expected
+        prompt, cached = cost.input_tokens, cost.cached_tokens
+        return 1, prompt + expected, prompt - cached if cached < prompt else 0, expected
 
     def opens(self, need: Need, now: float) -> float:
         """When every bucket has what is needed; ``now`` if at once."""
         when = now
         for index, (bucket, ledger) in self._set.items():
-            when = max(when, bucket.opens(need[index], now), ledger.opens(need[index], now))
+            amount = need[index]
+            if (opens := bucket.opens(amount, now)) > when:
+                when = opens
+            if (opens := ledger.opens(amount, now)) > when:
+                when = opens
         for index, bucket in self._seen.items():
-            when = max(when, bucket.opens(need[index], now))
+            if (opens := bucket.opens(need[index], now)) > when:
+                when = opens
         return when
 
     def exhausted(self, need: Need, now: float) -> tuple[Resource, float] | None:
@@ -117,17 +122,18 @@ class Quota:
             ledger.add(need[index], now)
         for index, bucket in self._seen.items():
             bucket.level -= need[index]
-        unseen = self._unseen
-        for index in range(4):
-            unseen[index] += need[index]
+        unseen = self._unseen  # spelled out: this is on the path of every request
+        unseen[0] += 1
+        unseen[TOKENS] += need[TOKENS]
+        unseen[INPUT] += need[INPUT]
+        unseen[OUTPUT] += need[OUTPUT]
         return Hold(need, now)
 
     def ack(self, hold: Hold) -> None:
         """The provider has counted the request: its next header includes it."""
         if not hold.acked:
             hold.acked = True
-            for index in range(4):
-                self._unseen[index] -= hold.need[index]
+            self._counted(hold.need)
             self._running += hold.need[OUTPUT]
 
     def settle(self, hold: Hold, now: float, input_tokens: int | None, output_tokens: int | None, cached: int) -> None:
@@ -138,13 +144,16 @@ class Quota:
         output = expected if output_tokens is None else output_tokens
         if output_tokens is not None:
             self._learn(output)
+        if not self._set and not self._seen:
+            return
         spare_out = 0 if self.charge == "reserve" else expected - output
         prompt = hold.need[TOKENS] - expected
         spare_in = 0 if input_tokens is None else prompt - input_tokens
         counted = hold.need[INPUT] if input_tokens is None else max(0, input_tokens - cached)
         spare = (0, spare_in + spare_out, hold.need[INPUT] - counted, spare_out)
         for index in self._set:
-            self._correct(index, spare[index], hold.taken, now)
+            if spare[index]:
+                self._correct(index, spare[index], hold.taken, now)
         if spare_out:
             for index in (TOKENS, OUTPUT):
                 if index in self._seen:
@@ -155,8 +164,7 @@ class Quota:
         if hold.acked:
             self._running -= hold.need[OUTPUT]
         else:
-            for index in range(4):
-                self._unseen[index] -= hold.need[index]
+            self._counted(hold.need)
         for index in range(0 if request else 1, 4):
             if index in self._set:
                 bucket, ledger = self._set[index]
@@ -168,6 +176,13 @@ class Quota:
                 bucket.give(hold.need[index] if index or request else 0)
             elif self.charge == "actual" and index in (TOKENS, OUTPUT):
                 bucket.give(hold.need[OUTPUT])
+
+    def _counted(self, need: Need) -> None:
+        unseen = self._unseen
+        unseen[0] -= 1
+        unseen[TOKENS] -= need[TOKENS]
+        unseen[INPUT] -= need[INPUT]
+        unseen[OUTPUT] -= need[OUTPUT]
 
     def _correct(self, index: int, spare: int, taken: float, now: float) -> None:
         bucket, ledger = self._set[index]

@@ -1,0 +1,1 @@
+"""The scheduler: pure policy on a virtual clock, the async shell on asyncio and trio."""

@@ -103,7 +103,7 @@ class Message(Document):
     @property
     def text(self) -> str:
         """All text of the message, pieces joined by a space; ``""`` if there is none."""
-        return self.compute_flattened_textwritten_fields()
+        return self.compute_flattened_text_content()
 
     @property
     def content_items(self) -> list[ContentItem]:
@@ -128,7 +128,7 @@ class Message(Document):
         texts = sum(item.is_text() for item in items)
         return MessageContentItemCounts(len(items), texts, sum(item.is_image() for item in items))
 
-    def compute_flattened_textwritten_fields(self, separator: str = " ") -> str:
+    def compute_flattened_text_content(self, separator: str = " ") -> str:
         """All text of the message, pieces joined by ``separator``."""
         if isinstance(self.content, str):
             return self.content

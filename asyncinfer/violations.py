@@ -154,7 +154,7 @@ def explain(
 def _sentence(faults: list[dict[str, Any]], path: Path, model: type[BaseModel]) -> str:
     fault = faults[0]
     kind = fault["type"]
-    if kind == "extra_forbidden":
+    if kind in {"extra_forbidden", "no_such_attribute"}:
         return _unknown_key(str(path[-1]), _walk(model, path[:-1])[1], model)
     if kind == "missing":
         return "required, but missing"

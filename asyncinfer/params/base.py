@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
+from functools import cache
 from os import PathLike
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
     from typing import Self
 
 P = TypeVar("P", bound="Params")
+
+
+@cache
+def _containers(cls: type[Params]) -> tuple[str, ...]:
+    """The fields whose default is an empty list or mapping, or a section: what can change without being assigned."""
+    return tuple(name for name, field in cls.model_fields.items() if field.default_factory is not None)
 
 
 def _whole(value: Any) -> Any:
@@ -70,11 +77,10 @@ class Params(CheckedModel):
     def model_fields_set(self) -> set[str]:
         """The names of the fields that were set explicitly, in whatever way."""
         found = set(self.__pydantic_fields_set__)
-        for name, field in type(self).__pydantic_fields__.items():
-            if name not in found and (factory := field.default_factory) is not None:
+        for name in _containers(type(self)):
+            if name not in found:
                 value = self.__dict__.get(name)
-                changed = value.model_fields_set if isinstance(value, Params) else value != factory()  # type: ignore[call-arg]
-                if changed:
+                if value.model_fields_set if isinstance(value, Params) else value:
                     found.add(name)
         return found
 

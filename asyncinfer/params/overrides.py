@@ -24,6 +24,8 @@ _PART = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 _IGNORED = ("--local-rank", "--local_rank")
 """What distributed launchers add to every command line."""
 
+_SECTIONS = ("model.", "generation.", "remote_params.")
+
 
 @dataclass(frozen=True, slots=True)
 class Override:
@@ -56,12 +58,16 @@ def parse_overrides(tokens: Sequence[str]) -> list[Override]:
         if not _KEY.match(bare) or not (flagged or equals):
             raise ConfigError(f"{word!r}: expected --section.key value, --section.key=value or section.key=value")
         if not equals:
-            value = words.pop(0) if words and not words[0].startswith("--") else "true"
+            value = words.pop(0) if words and not _begins_another(words[0]) else "true"
         if flagged and key in _IGNORED:
             continue
         parts: Path = tuple(int(index) if index else name for index, name in _PART.findall(bare))
         found.append(Override(parts, value, key))
     return found
+
+
+def _begins_another(word: str) -> bool:
+    return word.startswith("--") or ("=" in word and word.startswith(_SECTIONS))
 
 
 def apply_overrides(source: Source, overrides: Sequence[Override], root: type[BaseModel]) -> None:
@@ -141,6 +147,8 @@ def _value(override: Override, field: FieldInfo | None) -> tuple[Any, dict[Path,
     value = read.value
     if isinstance(value, (dict, list)) and not structured:
         return text, {(): Place(where, text)}
+    if value is None and text.strip().lower() not in {"", "~", "null"}:
+        return text, {(): Place(where, text)}  # nothing but a comment
     if isinstance(value, str) and text.strip()[:1] not in {'"', "'"}:
         return text, {(): Place(where, text)}  # YAML would cut "a #b" short: on a command line there are no comments
     if isinstance(value, (dict, list)):
@@ -163,7 +171,9 @@ def _put(source: Source, path: Path, value: Any, override: Override) -> None:
                 node.append(None)
             part = index
         elif not isinstance(node, dict):
-            raise ConfigError(f"{override.flag}: the key before {part!r} holds {node!r}, not a section")
+            raise ConfigError(
+                f"{override.flag}: there is no {part!r} in it: what is before it is a value, not a section"
+            )
         if position == len(path) - 1:
             node[part] = value
             return

@@ -1,6 +1,6 @@
 """YAML in and out, with the place of every value.
 
-PyYAML parses; this file decides what a scalar means: YAML 1.1 as other tools read it (``yes`` is true), minus its traps:
+PyYAML parses; this file decides what a scalar means: YAML 1.1 as others read it (``yes`` is true), minus its traps:
 ``1e-3`` is a number, ``12:30`` and ``2024-01-01`` are text, a key written twice is an error. Nothing but plain data is
 ever made. Each value's place keeps its line and, for an unquoted scalar, its very text, so that a text field gets
 ``no`` as ``"no"``.
@@ -38,12 +38,12 @@ class Source:
     places: dict[Path, Place] = field(default_factory=dict)
 
     def where(self, path: Path) -> str | None:
-        """The place of the value at ``path``, or of the nearest value around it."""
-        for end in range(len(path), 0, -1):
-            place = self.places.get(path[:end])
-            if place is not None:
-                return place.where
-        return None
+        """The place of the value at ``path``, or of the nearest value in it or around it."""
+        exact = self.places.get(path)
+        if exact is not None or not path:
+            return exact.where if exact is not None else None
+        inside = next((place.where for known, place in self.places.items() if known[: len(path)] == path), None)
+        return inside if inside is not None else self.where(path[:-1])
 
 
 class _Loader(yaml.SafeLoader):
@@ -72,7 +72,15 @@ for _tool in (_Loader, _Dumper):
     _tool.add_implicit_resolver("tag:yaml.org,2002:null", _NULL, ["~", "n", "N", ""])
     _tool.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"^<<$"), ["<"])
 
-_Dumper.add_representer(Template, lambda dumper, data: dumper.represent_scalar("tag:yaml.org,2002:str", str(data)))
+
+def _text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
+    # PyYAML folds these line breaks, on writing or on reading, unless they are escaped.
+    style = '"' if any(character in data for character in "\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", str(data), style=style)
+
+
+_Dumper.add_representer(str, _text)
+_Dumper.add_representer(Template, _text)
 
 
 def read_yaml(text: str, name: str = "") -> Source:
@@ -85,9 +93,8 @@ def read_yaml(text: str, name: str = "") -> Source:
     Raises:
         ConfigError: not valid YAML, a key written twice, a tag that is not plain data; names line and column.
     """
-    loader = _Loader(text.removeprefix("\ufeff"))
     try:
-        node = loader.get_single_node()
+        node = _Loader(text.removeprefix("\ufeff")).get_single_node()
         source = Source(None)
         if node is not None:
             reader = _Reader(source.places, f" of {name}" if name else "")
@@ -97,8 +104,6 @@ def read_yaml(text: str, name: str = "") -> Source:
         raise ConfigError(f"{name or 'YAML'}: {_complaint(error, text)}") from None
     except RecursionError:
         raise ConfigError(f"{name or 'YAML'}: nested too deeply") from None
-    finally:
-        loader.dispose()
 
 
 def _complaint(error: yaml.YAMLError, text: str) -> str:

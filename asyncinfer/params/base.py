@@ -24,6 +24,7 @@ from pydantic import (
 
 from ..errors import ConfigError
 from ..violations import CheckedModel, Path, dotted, explain
+from .template import Template
 
 if TYPE_CHECKING:
     from typing import Self
@@ -229,12 +230,6 @@ class Params(CheckedModel):
                 yield name, {key: item if key in shown else "(hidden)" for key, item in value.items()}
             else:
                 yield name, "(hidden)"
-
-
-class Template(str):
-    """Text that is written to YAML as it stands: its ``${...}`` are meant."""
-
-    __slots__ = ()
 
 
 def _revealed(value: Any) -> Any:

@@ -16,7 +16,7 @@ import yaml
 
 from ..errors import ConfigError
 from ..violations import Path, dotted
-from .base import Template
+from .template import Template
 
 MOST_VALUES = 100_000
 """More values than this are an alias bomb, not a configuration."""

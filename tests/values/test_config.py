@@ -7,7 +7,7 @@ import os
 from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncinfer.errors import ConfigError
@@ -453,6 +453,7 @@ CONFIG = some(
 )
 
 
+@settings(deadline=None)
 @given(CONFIG.filter(lambda data: "revision" not in data.get("model", {}).get("model_kwargs", {})))
 def test_any_configuration_round_trips(data):
     config = InferenceConfig(**data)
@@ -464,6 +465,7 @@ def test_any_configuration_round_trips(data):
     assert again.canonical() == config.canonical()
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="${}a.:,oc env\n'\"") | TEXT)
 def test_any_text_survives_writing_and_filling_in(text):
     config = InferenceConfig.from_str(InferenceConfig(generation={"stop_strings": [text]}).to_str())  # type: ignore[arg-type]
@@ -473,6 +475,7 @@ def test_any_text_survives_writing_and_filling_in(text):
 NO_NUL = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=12)
 
 
+@settings(deadline=None)
 @given(NO_NUL, NO_NUL.filter(lambda text: "$" not in text), NO_NUL.filter(lambda text: "$" not in text))
 def test_any_variable_fills_in_as_it_is(value, before, after):
     written = InferenceConfig(model={"chat_template": "PLACE"}, input_path=f"{before}PLACE{after}").to_str()  # type: ignore[arg-type]
@@ -486,6 +489,7 @@ def test_any_variable_fills_in_as_it_is(value, before, after):
         assert InferenceConfig.from_str(config.to_str()) == config
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from("ab:-[]{},&*!|>'\"%@`#\n\t $?~<=1.e"), max_size=30))
 def test_any_yaml_loads_or_is_a_config_error(text):
     for source in (text, f"model:\n  model_kwargs: {text}"):
@@ -493,6 +497,7 @@ def test_any_yaml_loads_or_is_a_config_error(text):
             InferenceConfig.from_str(source)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.text(alphabet="-=ab.[]0 {'", max_size=8) | st.sampled_from(["--model.model_kwargs.a", "--seed"]), max_size=4
@@ -503,6 +508,7 @@ def test_any_words_are_overrides_or_a_config_error(words):
         InferenceConfig.from_str("", words)
 
 
+@settings(deadline=None)
 @given(NO_NUL, st.integers(), NUMBER)
 def test_any_text_and_number_can_be_given_as_override(text, number, share):
     words = ["--generation.seed", str(number), f"--top_p={share!r}", f"--model.model_kwargs.n={number}"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncinfer.conversation import (
@@ -154,6 +154,7 @@ ROW = shuffled(
 )
 
 
+@settings(deadline=None)
 @given(ROW)
 def test_any_row_comes_back_as_it_was(row):
     line = json.dumps(row)
@@ -163,6 +164,7 @@ def test_any_row_comes_back_as_it_was(row):
     assert Conversation.model_validate(conversation.model_dump()) == conversation
 
 
+@settings(deadline=None)
 @given(st.text() | st.binary() | JSON.map(json.dumps) | ROW.map(json.dumps).map(lambda line: line[:-1]))
 def test_whatever_is_not_a_conversation_is_a_config_error(data):
     try:

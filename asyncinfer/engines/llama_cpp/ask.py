@@ -90,7 +90,7 @@ def read(request: Request) -> Ask:
             "llama.cpp makes one answer for each call; ask n times instead of setting n", path="generation.n"
         )
     ask = Ask(
-        messages=[_message(message) for message in request.conversation.messages],
+        messages=[_message(message, at) for at, message in enumerate(request.conversation.messages)],
         max_tokens=asked.max_new_tokens,
         temperature=float(asked.temperature or 0.0),
         top_k=max(0, _value(asked, "top_k", 0)),
@@ -199,9 +199,17 @@ def _schema(given: Any) -> Any:
 # -- messages ----------------------------------------------------------------------------------------------------------
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _message(message: Message, at: int) -> dict[str, Any]:
     """One message in the shape that chat templates know."""
-    out: dict[str, Any] = {"role": str(message.role.value), "content": _content(message.content)}
+    content = _content(message.content)
+    try:
+        content.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"messages[{at}].content holds half a surrogate pair at character {error.start}, which is no text",
+            path=f"messages[{at}].content",
+        ) from None
+    out: dict[str, Any] = {"role": str(message.role.value), "content": content}
     calls = message.tool_calls
     if calls:
         out["tool_calls"] = [

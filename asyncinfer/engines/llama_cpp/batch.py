@@ -173,8 +173,8 @@ class BatchBinding:
                 continue
             try:
                 self._begin(ask, feed, free)
-            except AsyncInferError as error:
-                feed.fail(error)
+            except Exception as error:  # noqa: BLE001 -- one bad request must not take the others with it
+                feed.fail(_typed(error))
 
     def _begin(self, ask: Ask, feed: Feed, free: list[_Slot]) -> None:
         library = self._library
@@ -231,8 +231,11 @@ class BatchBinding:
         ready: list[tuple[_Running, list[Event], bool]] = []
         for one in active:
             if one.row >= 0:
-                events, ended = self._advance(one)
-                ready.append((one, events, ended))
+                try:
+                    ready.append((one, *self._advance(one)))
+                except Exception as error:  # noqa: BLE001 -- nor one bad answer
+                    one.feed.fail(_typed(error))
+                    self._leave(one)
         # All events of the step together, so that one wake-up carries them.
         for one, events, ended in ready:
             if ended:
@@ -284,6 +287,13 @@ class BatchBinding:
             events.append(Finish(reason, matched=one.answer.matched))
             events.append(UsageUpdate(one.usage))
         return events, ended
+
+
+def _typed(error: Exception) -> AsyncInferError:
+    if isinstance(error, AsyncInferError):
+        return error
+    _log.error("llama.cpp failed in one request", exc_info=error)
+    return EngineError(f"llama.cpp failed in this request: {error!r}")
 
 
 def _common(held: list[int], prompt: list[int]) -> int:

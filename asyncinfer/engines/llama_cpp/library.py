@@ -112,6 +112,7 @@ class Library:
                 raise EngineError(f"the adapter {settings.adapter} does not fit the model {path}")
             adapters = (lib.llama_adapter_lora_p_ctypes * 1)(self._adapter)
             lib.llama_set_adapters_lora(self._ctx, adapters, 1, (ctypes.c_float * 1)(1.0))
+        self.n_ctx = int(lib.llama_n_ctx_seq(self._ctx))
         self._memory = lib.llama_get_memory(self._ctx)
         self._vocab = lib.llama_model_get_vocab(self._model)
         self.n_vocab = int(lib.llama_vocab_n_tokens(self._vocab))

@@ -35,8 +35,8 @@ class Settings:
         model: a path, the embedded model's name, or a Hub repository id.
         binding: which binding; None for the best one installed.
         slots: sequences that decode together.
-        n_ctx: tokens of context of *each* sequence (the cache holds ``slots * n_ctx``); None for the smaller of
-            `DEFAULT_CONTEXT` and what the model was trained with.
+        n_ctx: tokens of context of *each* sequence (the cache holds ``slots * n_ctx``; llama.cpp rounds it up to a
+            multiple of 256); None for the smaller of `DEFAULT_CONTEXT` and what the model was trained with.
         n_batch: tokens in one decoding call; ``n_ubatch`` of them at a time on the device.
         n_threads: CPU threads for single tokens, ``n_threads_batch`` for prompts.
         n_gpu_layers: -1 for all.

@@ -1,0 +1,166 @@
+"""The decoder thread over a toy model that breaks when it is told to: who is harmed, and who is not."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from asyncinfer.engines.llama_cpp.ask import Ask
+from asyncinfer.engines.llama_cpp.batch import BatchBinding
+from asyncinfer.engines.llama_cpp.settings import Settings
+from asyncinfer.engines.worker import Feed, in_thread
+from asyncinfer.errors import EngineClosedError, EngineError
+from asyncinfer.events import Finish, TextDelta
+
+pytestmark = pytest.mark.anyio
+
+
+class ToyLibrary:
+    """Stands where `library.Library` stands: a model that answers a, b, c ... and breaks when told to."""
+
+    n_ctx = 64
+    n_batch = 8
+    template = ""
+
+    def __init__(self):
+        self.broken = False
+        self.bad_chain = None
+        self.freed = []
+        self.closed = False
+        self.longest = 0
+
+    def prompt(self, ask):
+        return ask.messages[0]["content"]
+
+    def tokenize(self, text):
+        if text == "crash":
+            raise MemoryError(text)
+        return [ord(char) for char in text]
+
+    def sampler(self, ask, grammar, prompt):
+        return {"next": ord("a"), "bad": ask.messages[0]["content"] == "bad"}
+
+    def free_sampler(self, chain):
+        self.freed.append(chain)
+
+    def keep(self, sequence, length):
+        return True
+
+    def decode(self, rows):
+        assert 0 < len(rows) <= self.n_batch
+        self.longest = max(self.longest, len(rows))
+        if self.broken:
+            raise EngineError("the device is gone")
+
+    def sample(self, chain, row):
+        if chain["bad"]:
+            raise ZeroDivisionError
+        chain["next"] += 1
+        return chain["next"] - 1
+
+    def piece(self, token, special=False):
+        return bytes([token])
+
+    def ends(self, token):
+        return token > ord("z")
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+async def toy(monkeypatch):
+    library = ToyLibrary()
+    monkeypatch.setattr("asyncinfer.engines.llama_cpp.batch.Library", lambda settings: library)
+    binding = BatchBinding(Settings(model="toy", slots=3))
+    await in_thread(binding.load)
+    yield binding, library
+    await in_thread(binding.close)
+    assert library.closed
+
+
+def ask(binding, text, **fields):
+    feed = Feed()
+    binding.submit(Ask(messages=[{"role": "user", "content": text}], **fields), feed)
+    return feed
+
+
+async def read(feed):
+    events = []
+    while (more := await feed.pull()) is not None:
+        events += more
+    return "".join(event.text for event in events if type(event) is TextDelta)
+
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+
+
+async def test_more_requests_than_sequences_and_prompts_longer_than_a_batch(toy):
+    binding, library = toy
+    feeds = [ask(binding, "x" * (1 + 5 * number % 31)) for number in range(20)]
+    assert [await read(feed) for feed in feeds] == [ALPHABET] * 20
+    assert library.longest == library.n_batch
+    assert len(library.freed) == 20
+
+
+async def test_one_bad_request_takes_nobody_with_it(toy):
+    binding, _ = toy
+    good, crash, bad = ask(binding, "x"), ask(binding, "crash"), ask(binding, "bad")
+    for feed in (crash, bad):
+        with pytest.raises(EngineError, match="in this request"):
+            await read(feed)
+    assert await read(good) == ALPHABET
+    assert await read(ask(binding, "again")) == ALPHABET
+
+
+async def test_a_dead_decoder_fails_every_stream_and_every_later_request(toy):
+    binding, library = toy
+    library.broken = True
+    feeds = [ask(binding, "x") for _ in range(6)]
+    for feed in feeds:
+        with pytest.raises(EngineError, match="the device is gone"):
+            await read(feed)
+    with pytest.raises(EngineError, match="must be closed"):
+        ask(binding, "x")
+
+
+async def test_closing_fails_what_runs_and_what_waits(toy):
+    binding, library = toy
+    library.ends = lambda token: False
+    library.piece = lambda token, special=False: b"."
+    library.n_ctx = 1 << 40
+    feeds = [ask(binding, "x", max_tokens=None) for _ in range(5)]
+    await feeds[0].pull()
+    await in_thread(binding.close)
+    for feed in feeds:
+        with pytest.raises(EngineClosedError):
+            await read(feed)
+    with pytest.raises(EngineClosedError):
+        ask(binding, "x")
+
+
+async def test_abort_frees_the_sequence_within_a_step(toy):
+    binding, library = toy
+    library.ends = lambda token: False
+    library.piece = lambda token, special=False: b"."
+    library.n_ctx = 1 << 40
+    feeds = [ask(binding, "x", max_tokens=None) for _ in range(3)]
+    waiting = ask(binding, "y", max_tokens=3)
+    for feed in feeds:
+        await feed.pull()
+    assert not library.freed
+    feeds[1].abort()
+    with anyio.fail_after(5):
+        assert await read(waiting) == "..."
+
+
+async def test_the_next_prompt_finds_what_the_last_one_left(toy):
+    binding, _ = toy
+    await read(ask(binding, "abcd"))
+    events = []
+    feed = ask(binding, "abcdefg")
+    while (more := await feed.pull()) is not None:
+        events += more
+    usage = events[-1].usage
+    assert (usage.input_tokens, usage.cached_tokens) == (7, 4)
+    assert type(events[-2]) is Finish

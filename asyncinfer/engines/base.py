@@ -6,7 +6,6 @@ or models. An engine of one's own overrides ``produce`` (an async generator of e
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import AsyncInferError, ConfigError, EngineClosedError, UnsupportedParameterError
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from .source import Source
     from .startup import Once
     from .stream import Stream
-
-_log = logging.getLogger("asyncinfer")
 
 _LOOK_AHEAD = 64
 _MAX_WINDOW = 512
@@ -314,8 +311,12 @@ class Engine:
             )
         new = [name for name in names if name not in self._warned]
         if new:
+            import logging
+
             self._warned.update(new)
-            _log.warning("%s does not support %s; ignored (strict_params=True makes this an error)", self.name, listed)
+            logging.getLogger("asyncinfer").warning(
+                "%s does not support %s; ignored (strict_params=True makes this an error)", self.name, listed
+            )
 
     def _answerer(self, plan: Plan, tenant: str, weight: float) -> Callable[..., Any]:
         from ..completion import Failure

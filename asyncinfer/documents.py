@@ -27,8 +27,10 @@ class Document(CheckedModel):  # noqa: PLW1641 - pydantic makes the hash of froz
 
     model_config = ConfigDict(extra="allow")
 
-    _keys: tuple[str, ...] = PrivateAttr(default=())
-    _verbatim: Verbatim | None = PrivateAttr(default=None)
+    # The keys to write, in order, and what to write in place of a normalised value. Not annotated: pydantic would
+    # evaluate the annotations again for each subclass, and importing conversations is to be cheap.
+    _keys = PrivateAttr(default=())
+    _verbatim = PrivateAttr(default=None)
 
     if not TYPE_CHECKING:
 

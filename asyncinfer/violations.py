@@ -8,7 +8,7 @@ valid key; never show a secret.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -224,14 +224,20 @@ def _is_branch(part: str | int) -> bool:
     )
 
 
+def section_of(model: type[BaseModel]) -> str:
+    """The place of a parameter class within a configuration; ``""`` for a document."""
+    section: str = getattr(model, "section", "")
+    return section
+
+
 class CheckedModel(BaseModel):
     """A pydantic model whose mistakes are `ConfigError`, in Python as in files.
 
-    ``section`` is the place of the class within a configuration, used as prefix of paths.
+    A class may have ``section: ClassVar[str]``, its place within a configuration, the prefix of paths. (Not declared
+    here: pydantic would evaluate the annotation again for each subclass, and importing is to be cheap.)
     """
 
     model_config = ConfigDict(defer_build=True, hide_input_in_errors=True, protected_namespaces=())
-    section: ClassVar[str] = ""
 
     if not TYPE_CHECKING:  # the constructor keeps the signature that type checkers derive from the fields
 
@@ -239,7 +245,7 @@ class CheckedModel(BaseModel):
             try:
                 super().__init__(**data)
             except ValidationError as error:
-                raise explain(error, type(self), self.section) from None
+                raise explain(error, type(self), section_of(type(self))) from None
 
         # pydantic calls a class's own __init__ for nested values too, unless it is marked as doing nothing else.
         __init__.__pydantic_base_init__ = True
@@ -250,7 +256,7 @@ class CheckedModel(BaseModel):
         try:
             return super().model_validate(obj, **options)
         except ValidationError as error:
-            raise explain(error, cls, cls.section) from None
+            raise explain(error, cls, section_of(cls)) from None
 
     @classmethod
     def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
@@ -258,7 +264,7 @@ class CheckedModel(BaseModel):
         try:
             return super().model_validate_json(json_data, **options)
         except ValidationError as error:
-            raise explain(error, cls, cls.section) from None
+            raise explain(error, cls, section_of(cls)) from None
 
     @classmethod
     def validated(cls, data: Any, where: Where) -> Self:
@@ -266,4 +272,4 @@ class CheckedModel(BaseModel):
         try:
             return super().model_validate(data)
         except ValidationError as error:
-            raise explain(error, cls, cls.section, where) from None
+            raise explain(error, cls, section_of(cls), where) from None

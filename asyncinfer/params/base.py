@@ -68,6 +68,9 @@ class Params(CheckedModel):
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
+    section: ClassVar[str] = ""
+    """The place of the class within a configuration, dotted; prefix of paths in errors."""
+
     whole: ClassVar[bool] = False
     """True for a section that an override replaces as one thing instead of field by field."""
 

@@ -178,10 +178,17 @@ class Journal:
             view = view[os.write(self._fd, view) :]
 
     def sync(self) -> None:
-        """Force what was written to the disk. May be called from any thread."""
+        """Force what was written to the disk. May be called from any thread.
+
+        Raises:
+            BatchError: the disk refuses.
+        """
         if self._unsynced:
             self._unsynced = False
-            os.fsync(self._fd)
+            try:
+                os.fsync(self._fd)
+            except OSError as error:
+                raise BatchError(f"cannot write the journal {self.path} to the disk: {error.strerror}") from error
 
     # -- reading back ------------------------------------------------------------------------------------------------
 
@@ -208,11 +215,10 @@ class Journal:
         """Force to disk, give the lock back. Idempotent."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
-            try:
-                if self._unsynced:
+            if self._unsynced:
+                with suppress(OSError):  # an error is on its way already, or the next run will meet this one
                     os.fsync(fd)
-            finally:
-                os.close(fd)
+            os.close(fd)
 
 
 class JournalReader:

@@ -285,8 +285,7 @@ class _Run:
             raise
         except _UNREADABLE as error:
             raise self._unreadable(error) from error
-        finally:
-            self._journal.sync()
+        await anyio.to_thread.run_sync(self._journal.sync)
         self._source.check_unchanged()
 
     def _rows(self, first: Row) -> Iterator[Conversation]:
@@ -364,7 +363,8 @@ class _Run:
     async def _report_while(self, work: Callable[..., Awaitable[Any]], *args: Any) -> Any:
         """Await the work while a second task reports and forces the journal to the disk."""
         result: Any = None
-        error: Exception | None = None
+        error: BaseException | None = None
+        cancelled = anyio.get_cancelled_exc_class()
         async with anyio.create_task_group() as group:
 
             async def ticker() -> None:
@@ -378,7 +378,9 @@ class _Run:
             group.start_soon(ticker)
             try:
                 result = await work(*args)
-            except Exception as raised:  # noqa: BLE001 -- handed to the caller, bare
+            except cancelled:
+                raise
+            except BaseException as raised:  # noqa: BLE001 -- handed to the caller, bare: Ctrl-C, too
                 error = raised
             group.cancel_scope.cancel()
         self._tell()

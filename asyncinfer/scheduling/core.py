@@ -52,7 +52,7 @@ class Core:
     def try_now(self, call: Call, now: float) -> bool:
         """Grant ``call`` if nobody waits and every gate is open: the path of a key that is not at its limit."""
         self._number(call, now)
-        if self.queue.size or call.not_before > now or self._opens(call, now) > now:
+        if self.queue.size or call.not_before > now or self._shut(now) > now or self._lacks(call, now) > now:
             return False
         self.queue.pass_by(call)
         self._start(call, now)
@@ -80,10 +80,12 @@ class Core:
         out: list[Call] = []
         self._rouse(now)
         wake = inf
-        while (call := self.queue.head()) is not None:
-            wake = self._opens(call, now)
-            if wake > now:
-                if (spent := self.quota.exhausted(self.quota.need(call.cost), now)) is None:
+        while self.queue.size:
+            if (wake := self._shut(now)) > now:
+                break
+            call = self.queue.head()
+            if (wake := self._lacks(call, now)) > now:
+                if (spent := self.quota.exhausted(call.need, now)) is None:
                     break
                 self.queue.drop(call)
                 call.state, call.error = IDLE, _quota_error(*spent)
@@ -124,20 +126,24 @@ class Core:
             call.number = self._numbers
         call.since = now
 
-    def _opens(self, call: Call, now: float) -> float:
-        """When ``call`` may start, as far as time alone decides; ``now`` or earlier if at once."""
+    def _shut(self, now: float) -> float:
+        """Until when nobody may start, as far as time alone decides; ``now`` or earlier if somebody may."""
         if self.gate.until > now:
             return self.gate.until
         window = self.window
         if not window.slow_start:
             window.grow(now)
-        limit = int(window.size)
+        limit = window.limit
         cooling = self.politeness.cooling(now) if self.politeness.interval else 0
         if window.in_flight + cooling >= limit:
             free = self.politeness.next_free() if window.in_flight < limit else inf
             return min(free, window.next_growth(now))
         if not window.slow_start and self.pacer.next > now:
             return self.pacer.next
+        return now
+
+    def _lacks(self, call: Call, now: float) -> float:
+        """When the buckets have what ``call`` needs; ``now`` if at once."""
         call.need = need = self.quota.need(call.cost)
         return self.quota.opens(need, now)
 

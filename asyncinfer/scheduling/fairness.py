@@ -71,10 +71,9 @@ class FairQueue(Generic[C]):
             tenant.tag = max(tenant.tag, self._virtual)
             self._list(tenant)
 
-    def head(self) -> C | None:
-        """The call whose turn it is, or None if nobody waits."""
-        tenant = self._first()
-        return tenant.calls[0][2] if tenant is not None else None
+    def head(self) -> C:
+        """The call whose turn it is. Raises IndexError if nobody waits."""
+        return self._first().calls[0][2]
 
     def pop(self, call: C) -> None:
         """The head, ``call``, starts: its tenant pays its size."""
@@ -151,9 +150,9 @@ class FairQueue(Generic[C]):
         tenant.listed = tenant.tag
         heappush(self._order, (tenant.tag, self._stamp, tenant))
 
-    def _first(self) -> _Tenant[C] | None:
+    def _first(self) -> _Tenant[C]:
         order = self._order
-        while order:
+        while True:
             tag, _, tenant = order[0]
             if tenant.listed != tag:
                 heappop(order)  # an older entry of it, or it has nobody waiting
@@ -166,4 +165,3 @@ class FairQueue(Generic[C]):
                     heappop(calls)
                     tenant.gone -= 1
                 return tenant
-        return None

@@ -64,7 +64,7 @@ class Window:
     @property
     def limit(self) -> int:
         """How many may be in flight now."""
-        return int(self.size)
+        return int(self.size + 1e-9)  # 0.7 of 90 is 62.999...
 
     def enter(self, now: float) -> int:
         """One more in flight. Returns its sequence number, by which its outcome is attributed to an episode."""
@@ -79,7 +79,7 @@ class Window:
 
     def accepted(self, seq: int) -> None:
         """The provider took request ``seq``."""
-        if self.adaptive and self.slow_start and self.in_flight >= FULL * int(self.size) and self.size < self.cap:
+        if self.adaptive and self.slow_start and self.in_flight >= FULL * self.limit and self.size < self.cap:
             self.size = min(self.size + 1, float(self.cap))
         if seq > self._cut_seq:
             self.episodes = 0
@@ -123,13 +123,13 @@ class Window:
             return
         peak = self._peak.value(now)
         peak = max(peak, self.in_flight)
-        if peak >= FULL * int(size):  # of its whole part, or a window of 1.8 would never grow
+        if peak >= FULL * self.limit:  # of its whole part, or a window of 1.8 would never grow
             self.size = min(target, max(size + 1, 1.5 * peak), float(self.cap))
 
     def next_growth(self, now: float) -> float:
         """When the window will have room for one more, if it is full now; `inf` if time alone does not bring that."""
         target = self.limit + 1
-        if self.slow_start or target > self.cap or self.in_flight < FULL * int(self.size):
+        if self.slow_start or target > self.cap or self.in_flight < FULL * self.limit:
             return inf
         share = target / self._base
         spans = 1 - cbrt((1 - share) / (1 - self._keep)) if share <= 1 else 1 + cbrt((share - 1) / GROWTH)

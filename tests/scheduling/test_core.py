@@ -121,7 +121,7 @@ def test_in_flight_never_exceeds_the_window_when_it_grows_again():
     def on_sent(call):
         nonlocal peak
         peak = max(peak, world.core.window.in_flight)
-        assert world.core.window.in_flight <= int(world.core.window.size) <= 50
+        assert world.core.window.in_flight <= world.core.window.limit <= 50
         if rng.random() < 0.002:
             world.after(0.05, lambda: world.refuse(call, THROTTLED) and world.offer(call))
         else:

@@ -131,7 +131,7 @@ def test_next_growth_is_when_one_more_fits(size, served):
     filled(again)
     again.cut(10.0, served=served)
     again.in_flight = again.limit
-    again.grow(10.0 + (when - 10.0) * 0.999)
+    again.grow(10.0 + (when - 10.0) * 0.99)
     assert again.limit == before, "the wake-up would have been late"
 
 

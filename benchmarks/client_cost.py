@@ -22,6 +22,7 @@ import json
 import os
 import platform
 import random
+import re
 import resource
 import statistics
 import subprocess
@@ -107,7 +108,8 @@ def child(peer: str, shape: str, url: str) -> dict[str, float] | str:
     except subprocess.TimeoutExpired:
         return "did not finish in 300 s"
     if done.returncode:
-        return (done.stderr.strip().splitlines() or ["no message"])[-1][:100]
+        errors = [line for line in done.stderr.splitlines() if re.match(r"[\s|]*[\w.]+(Error|Exception)\b.*:", line)]
+        return errors[-1].strip(" |")[:100] if errors else f"ended with {done.returncode}"
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -118,7 +120,7 @@ def installed(peer: str) -> str | None:
     try:
         return version(module)
     except PackageNotFoundError:
-        return "here"
+        return "of this folder"
 
 
 def table(shape: str, runs: dict[str, list[dict[str, float]]], failed: dict[str, str]) -> str:

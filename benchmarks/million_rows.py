@@ -32,7 +32,7 @@ from asyncinfer import (
     Start,
     TextDelta,
 )
-from benchmarks.server import WORD, serving
+from benchmarks.server import WORDS, serving
 
 
 class Echo(Engine):
@@ -64,7 +64,7 @@ async def measure(engine: Engine, number: int, *, echoes: bool, ordered: bool) -
             seen += 1
             if not result:
                 failures += 1
-            elif result.text != (f"row {result.index}" if echoes else WORD.strip()):
+            elif result.text != (f"row {result.index}" if echoes else WORDS[0].strip()):
                 wrong += 1
             if seen == max(1, number // 100):
                 early = peak_mb()

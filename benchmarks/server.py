@@ -16,8 +16,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import cycle, islice
 
-WORD = " token"
+WORDS = tuple(f" token{n}" for n in range(10))
+"""One token each, in turn: some clients take one word said again and again for a broken model."""
+
+
+def words(tokens: int) -> Iterator[str]:
+    return islice(cycle(WORDS), tokens)
 
 
 def chunk(delta: dict[str, object], finish: str | None = None, **more: object) -> bytes:
@@ -44,7 +50,7 @@ HEAD = (
     b"cache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
 )
 ROLE = chunk({"role": "assistant", "content": ""})
-TOKEN = chunk({"content": WORD})
+TOKENS = tuple(chunk({"content": word}) for word in WORDS)
 FINISH = chunk({}, "stop")
 DONE = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 
@@ -55,12 +61,12 @@ def end(tokens: int, *, with_usage: bool) -> bytes:
 
 @lru_cache
 def streamed(tokens: int, with_usage: bool) -> bytes:
-    return HEAD + ROLE + TOKEN * tokens + end(tokens, with_usage=with_usage)
+    return HEAD + ROLE + b"".join(islice(cycle(TOKENS), tokens)) + end(tokens, with_usage=with_usage)
 
 
 @lru_cache
 def document(tokens: int) -> bytes:
-    message = {"role": "assistant", "content": (WORD * tokens).strip()}
+    message = {"role": "assistant", "content": "".join(words(tokens)).strip()}
     body = {
         "id": "chatcmpl-8f14e45fceea167a5a36dedd4bea2543",
         "object": "chat.completion",
@@ -118,7 +124,7 @@ class Connection(asyncio.Protocol):
         if left == 0:
             self.transport.write(last)
             return
-        self.transport.write(TOKEN)
+        self.transport.write(TOKENS[left % len(TOKENS)])
         self.timer = loop.call_at(at + delay, self.pace, loop, at + delay, left - 1, delay, last)
 
 

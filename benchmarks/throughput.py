@@ -27,6 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from asyncinfer import (
+    EMBEDDED_MODEL,
     AsyncInferError,
     Conversation,
     Engine,
@@ -230,7 +231,7 @@ def main() -> int:
     else:
         prompts = [Conversation.from_dict({"messages": [{"role": "user", "content": text}]}) for text in PROMPTS]
 
-    title = f"{engine.name}: {engine.model_params.model_name or 'default model'}"
+    title = f"{engine.name}: {engine.model_params.model_name or EMBEDDED_MODEL}"
     print(f"{title}\n\n{HEADER}", flush=True)
     levels = asyncio.run(sweep(engine, prompts, options.concurrency, options.requests, generation))
     rows = [level.row() for level in levels]

@@ -138,16 +138,17 @@ class InferenceConfig(Params):
         """Keep what came from the environment beside the section that holds it, so that it travels with that."""
         for path, template in templates.items():
             owner: Any = self
-            rest = path
+            rest = list(path)
             while len(rest) > 1 and isinstance(inner := getattr(owner, str(rest[0]), None), Params):
-                owner, rest = inner, rest[1:]
+                owner = inner
+                del rest[0]
             try:
                 value = getattr(owner, str(rest[0]))
                 for part in rest[1:]:
                     value = value[part]
             except (AttributeError, KeyError, IndexError, TypeError):
                 continue  # the value was moved or dropped while it was validated
-            owner.note_origin(rest, template, value)
+            owner.note_origin(tuple(rest), template, value)
 
     def note_ignored(self, ignored: list[str]) -> None:
         """Say once which keys do nothing: ``ignored`` ones, and what of the model section concerns only training."""

@@ -54,6 +54,8 @@ class Address:
     def join(self, location: str) -> Address:
         """Where a ``Location`` header points. Raises `TransportError` if nowhere."""
         try:
+            if "://" in location and not httpx.URL(location).host:
+                raise ValueError
             url = self.url.join(location)
             if url.scheme not in _PORTS or not url.host:
                 raise ValueError

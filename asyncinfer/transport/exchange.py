@@ -186,12 +186,8 @@ class HttpxExchange:
         if self._multiplexed:
             return  # other streams share the connection
         stream = self._response.extensions.get("network_stream")
-        if stream is None:
-            return
-        with suppress(Exception):
-            raw = stream.get_extra_info("socket")
-            if raw is not None:
-                shut_down(raw)
+        if stream is not None:
+            hang_up(stream)
 
     @property
     def _multiplexed(self) -> bool:
@@ -219,8 +215,15 @@ async def quietly(close: Callable[[], Awaitable[object]]) -> None:
         await close()
 
 
-def shut_down(raw: Any) -> None:
-    """End a connection in both directions, without closing the socket under its owner."""
+def hang_up(stream: Any) -> None:
+    """End a connection in both directions, now, without closing the socket under its owner (a network stream)."""
+    with suppress(Exception):
+        raw = stream.get_extra_info("socket")
+        if raw is not None:
+            _shut_down(raw)
+
+
+def _shut_down(raw: Any) -> None:
     try:
         raw.shutdown(socket.SHUT_RDWR)
     except OSError:

@@ -7,6 +7,7 @@ is a class of the other. No message quotes a URL's credentials, its query, or a 
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -104,7 +105,9 @@ def _proxy(error: Exception, place: Place) -> AsyncInferError:
         return ConnectError(
             f"the proxy {place.proxy} asks for a user name and password: put them into the proxy's URL", retry=_NEVER
         )
-    return ConnectError(f"the proxy {place.proxy} does not lead to {place.address.origin}: {said or 'no reason given'}")
+    status = re.match(r"\d{3}\b[\w -]*", said)
+    reason = f"it answered {status[0].strip()}" if status else "it refused, or broke off"
+    return ConnectError(f"the proxy {place.proxy} does not lead to {place.address.origin}: {reason}")
 
 
 def _connect(error: Exception, place: Place) -> AsyncInferError:
@@ -117,9 +120,10 @@ def _connect(error: Exception, place: Place) -> AsyncInferError:
                 retry=_NEVER,
             )
         if isinstance(cause, ssl.SSLError):
-            if cause.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
+            reason = getattr(cause, "reason", None) or type(cause).__name__
+            if reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
                 return ConnectError(f"{place.name} does not speak TLS: is its URL http://, not https://?", retry=_NEVER)
-            return ConnectError(f"TLS with {place.name} failed: {cause.reason or type(cause).__name__}")
+            return ConnectError(f"the TLS handshake with {place.name} failed ({reason}): does it speak https?")
         if isinstance(cause, socket.gaierror):
             return ConnectError(f"the name of {whom} does not resolve: check the URL and the network")
         if isinstance(cause, ConnectionRefusedError):

@@ -18,7 +18,7 @@ import threading
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +32,9 @@ from .address import parse
 from .auth import SignedHeaders, check_headers, is_secret
 from .body import body_of
 from .decompress import accept_encoding
-from .exchange import HttpxExchange
+from .exchange import HttpxExchange, hang_up, quietly
 from .failures import Place, quotable, translate
-from .lanes import Lanes
+from .lanes import Lane, Lanes
 from .redirects import LIMIT, STATUSES, Hop, follow, refused
 
 if TYPE_CHECKING:
@@ -112,20 +112,20 @@ class HttpxTransport:
         lanes = self._lanes(loop)
         lane = lanes.take(hop.address)
         place = Place(hop.address, lane.proxy, connect_timeout)
+        watch = _Watch()
         try:
             request = httpx.Request(hop.method, hop.address.url, headers=_complete(hop.headers), content=hop.body)
             request.stream = body_of(httpx)(hop.body)
-            if connect_timeout is None:
-                response = await lane.send(request)
-            else:
-                response = await _send_in_time(lane.send, request, place, connect_timeout)
+            response = await watch.send(lane, request, place)
             return HttpxExchange(response, httpx, loop, place, lane, lanes)
         except GeneratorExit:  # the coroutine is being thrown away: nothing may be awaited in it
-            with suppress(LoopClosed):
-                loop.spawn(lanes.discard, lane)
+            for close in (watch.close, partial(lanes.discard, lane)):
+                with suppress(LoopClosed):
+                    loop.spawn(close)
             raise
         except BaseException as error:
             with anyio.CancelScope(shield=True):
+                await watch.close()
                 await lanes.discard(lane)
             if isinstance(error, Exception):
                 raise translate(error, httpx, place) from quotable(error, httpx)
@@ -137,7 +137,7 @@ class HttpxTransport:
         client, module = self._client, self._module
         place = Place(hop.address, None, connect_timeout)
         try:
-            timeout = _client_timeout(module, client.timeout, connect_timeout)
+            timeout = client_timeout(module, client.timeout, connect_timeout)
             url = str(hop.address.url)
             request = client.build_request(
                 hop.method, url, headers=dict(hop.headers), content=hop.body, timeout=timeout
@@ -165,8 +165,7 @@ def library_of(client: Any) -> ModuleType:
     )
 
 
-@lru_cache(maxsize=64)
-def _client_timeout(module: ModuleType, chosen: Any, connect: float | None) -> Any:
+def client_timeout(module: ModuleType, chosen: Any, connect: float | None) -> Any:
     """The client's own timeouts where somebody chose them, else only ours on connecting."""
     if chosen == module.Timeout(5.0):
         return module.Timeout(None, connect=connect)
@@ -185,21 +184,41 @@ def _complete(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-async def _send_in_time(send: Any, request: httpx.Request, place: Place, seconds: float) -> httpx.Response:
-    """Send, with a bound on everything before the request's first byte: name, TCP, TLS, the proxy's part.
+class _Watch:
+    """Follows one request through the library's trace events, up to its first byte.
 
-    The library's own bound would start anew for each of these. One cancel scope for a request; none for a token.
+    It lifts the bound on connecting (one for name, TCP, TLS and the proxy's part together; the library's own would
+    start anew for each), and it knows the connection that the library forgets when stopped inside a TLS handshake.
     """
-    with anyio.move_on_after(seconds) as scope:
 
-        async def trace(event: str, info: Mapping[str, Any]) -> None:
-            if event == "http11.send_request_headers.started" and info["request"].method != b"CONNECT":
-                scope.deadline = math.inf
+    __slots__ = ("_scope", "_stream")
 
-        request.extensions["trace"] = trace
-        response: httpx.Response = await send(request)
-        return response
-    raise ConnectTimeout(f"no connection to {place.name} within {seconds:g} s", seconds=seconds)
+    def __init__(self) -> None:
+        self._scope: anyio.CancelScope | None = None
+        self._stream: Any = None
+
+    async def __call__(self, event: str, info: Mapping[str, Any]) -> None:
+        if event == "http11.send_request_headers.started":
+            if self._scope is not None and info["request"].method != b"CONNECT":
+                self._scope.deadline = math.inf
+        elif event.endswith(".connect_tcp.complete"):
+            self._stream = info["return_value"]
+
+    async def send(self, lane: Lane, request: httpx.Request, place: Place) -> httpx.Response:
+        """Send, with the bound on connecting. One cancel scope for a request; none for a token."""
+        request.extensions["trace"] = self
+        seconds = place.connect_timeout
+        if seconds is None:
+            return await lane.send(request)
+        with anyio.move_on_after(seconds) as self._scope:
+            return await lane.send(request)
+        raise ConnectTimeout(f"no connection to {place.name} within {seconds:g} s", seconds=seconds)
+
+    async def close(self) -> None:
+        """Close the connection, if one was made for this request."""
+        if self._stream is not None:
+            hang_up(self._stream)
+            await quietly(self._stream.aclose)
 
 
 # -- the process's transport -------------------------------------------------------------------------------------------

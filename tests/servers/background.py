@@ -79,10 +79,10 @@ class Background:
             await self._stopping.wait()
         finally:
             server.close()
-            for transport in list(self.transports):
-                transport.abort()  # type: ignore[attr-defined]
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            for _ in range(5):  # a connection that was just accepted shows only after a few turns of the loop
+                for transport in list(self.transports):
+                    transport.abort()  # type: ignore[attr-defined]
+                await asyncio.sleep(0)
 
     def __enter__(self):
         return self.start()

@@ -15,8 +15,8 @@ An answer is a list of steps, played in order for one request:
     with CannedServer(stream(b"data: 1\\n\\n", gate, b"data: 2\\n\\n"), answer(b"{}", status=500)) as server:
         ...
 
-The first answer belongs to the first request and so on; the last one is repeated. Instead of a list, a function from the
-`Request` to one.
+The first answer belongs to the first request and so on; the last one is repeated. Instead of a list, a function from
+the `Request` to one.
 """
 
 from __future__ import annotations
@@ -159,7 +159,8 @@ class _Connection(asyncio.Protocol):
             try:
                 event = self.grammar.next_event()
             except h11.RemoteProtocolError:
-                self.transport.abort()
+                self.transport.write(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+                self.transport.close()
                 return
             if event in (h11.NEED_DATA, h11.PAUSED) or isinstance(event, h11.ConnectionClosed):
                 return

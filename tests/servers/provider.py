@@ -20,6 +20,7 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any
@@ -226,7 +227,7 @@ def last_user_message(body: dict[str, Any]) -> str:
 
 
 class _Answer:
-    """One streamed answer on its way: network writes, each with the number of tokens in it, played one after another."""
+    """One answer on its way: network writes, each with the number of tokens in it, played one after another."""
 
     __slots__ = ("body", "cut_after", "sent", "timer", "writes")
 
@@ -502,10 +503,8 @@ def main() -> None:
         rpm=options.rpm,
         keep=100,
     )
-    try:
+    with suppress(KeyboardInterrupt):
         asyncio.run(provider.serve(options.port, lambda: print(provider.url, flush=True)))
-    except KeyboardInterrupt:
-        pass
 
 
 if __name__ == "__main__":

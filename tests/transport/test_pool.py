@@ -171,8 +171,7 @@ def test_one_transport_serves_several_threads(transport, anyio_backend):
     results: list[bytes] = []
 
     async def ten() -> None:
-        for _ in range(10):
-            results.append(await get(transport, server.url))
+        results.extend([await get(transport, server.url) for _ in range(10)])
 
     with CannedServer() as server:
         threads = [threading.Thread(target=anyio.run, args=(ten,), kwargs={"backend": anyio_backend}) for _ in range(4)]

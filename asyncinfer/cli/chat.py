@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .. import AsyncInferError, ConfigError
@@ -135,7 +134,7 @@ class _Chat:
 
     def _switch(self, name: str) -> None:
         """Another model: of the same engine, or ``provider:model``."""
-        choices = replace(self._choices, model=name)
+        choices = self._choices.switched(name)
         try:
             self._use(choices.load())
         except ConfigError:

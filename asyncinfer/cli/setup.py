@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,10 +37,18 @@ class Choices:
 
     def load(self) -> InferenceConfig:
         """The configuration. Raises `ConfigError`."""
-        overrides = [*self._shortcuts(), *self.overrides]
+        overrides = [*self.overrides, *self._shortcuts()]
         if self.config is None:
             return InferenceConfig.from_str("", overrides=overrides)
         return InferenceConfig.from_yaml(self.config, overrides=overrides)
+
+    def switched(self, model: str) -> Choices:
+        """The same choices for another model; with ``provider:model``, without what belongs to the former endpoint."""
+        kind, colon, _ = model.partition(":")
+        if not (colon and _is_engine(kind)):
+            return replace(self, model=model)
+        kept = [word for word in self.overrides if not word.lstrip("-").startswith("remote_params")]
+        return replace(self, model=model, overrides=[*kept, "remote_params=null"])
 
     def _shortcuts(self) -> list[str]:
         shortcuts = []
@@ -48,7 +56,7 @@ class Choices:
         if model is not None:
             kind, colon, name = model.partition(":")
             if colon and _is_engine(kind):
-                engine, model = engine or kind, name
+                engine, model = kind, name
             if model:
                 shortcuts.append(f"model.model_name={_quoted(model)}")
         if engine is not None:

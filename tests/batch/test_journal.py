@@ -146,8 +146,13 @@ def test_one_writer_only(tmp_path):
 
 
 def test_the_lock_ends_with_the_process(tmp_path):
-    code = f"from asyncinfer.batch.journal import Journal; from pathlib import Path; j = Journal(Path({str(tmp_path / 'j')!r}))\nprint('locked', flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    code = (
+        "import sys, pathlib; from asyncinfer.batch.journal import Journal\n"
+        "journal = Journal(pathlib.Path(sys.argv[1])); print('locked', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "j"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
         assert process.stdout.readline().strip() == b"locked"
         with pytest.raises(BatchError, match="another process"):
             Journal(tmp_path / "j")

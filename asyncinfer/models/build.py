@@ -1,7 +1,7 @@
 """Trains the embedded model from nothing, on a CPU, without a network: ``python -m asyncinfer.models.build OUT``.
 
 The same seed, number of steps, libraries and machine give the same weights: nothing depends on the clock, and one
-thread does all the arithmetic. 1,800 steps take about seven minutes. Needs ``pip install 'asyncinfer[training]'``.
+thread does all the arithmetic. 1,800 steps take a quarter of an hour. Needs ``pip install 'asyncinfer[training]'``.
 ``--convert`` only writes the GGUF file of a folder that is already there.
 """
 
@@ -150,11 +150,10 @@ def train(model: Any, tokenizer: Any, steps: int, seed: int) -> float:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps)
         learned = labels[:, 1:] != _IGNORED
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            # Padding stands behind the text and attention looks back only: no mask is needed.
-            hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
-            scores = model.lm_head(hidden[learned])
-        loss = torch.nn.functional.cross_entropy(scores.float(), labels[:, 1:][learned])
+        # Padding stands behind the text and attention looks back only: no mask is needed. Plain f32: bfloat16 is faster
+        # on the newest CPUs, many times slower on all others, and different on each.
+        hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+        loss = torch.nn.functional.cross_entropy(model.lm_head(hidden[learned]), labels[:, 1:][learned])
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -539,7 +539,8 @@ async def test_a_lora_adapter_changes_the_answer(make):
 
 async def test_a_chat_template_of_ones_own(make):
     template = (
-        "{% for m in messages %}{{ '<|im_start|>user\\nWhat is the capital of ' + m.content + '?<|im_end|>\\n' }}{% endfor %}"
+        "{% for m in messages %}{{ '<|im_start|>user\\nWhat is the capital of ' + m.content }}"
+        "{{ '?<|im_end|>\\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
     )
     async with make(params={"chat_template": template}) as engine:

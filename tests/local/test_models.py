@@ -32,6 +32,19 @@ def test_the_safetensors_hold_what_the_config_says():
     assert len(tokens) == config["vocab_size"]
 
 
+def test_the_gguf_holds_the_weights_of_the_folder():
+    """Those that conversion only rounds to f16; the recipe's own test is that ``--convert`` gives the same bytes."""
+    whole = embedded_model("gguf").read_bytes()
+    with (embedded_model("hf") / "model.safetensors").open("rb") as file:
+        size = struct.unpack("<Q", file.read(8))[0]
+        head = json.loads(file.read(size))
+        for name in ("model.embed_tokens.weight", "model.layers.3.self_attn.o_proj.weight"):
+            start, end = head[name]["data_offsets"]
+            file.seek(8 + size + start)
+            weights = struct.unpack(f"<{(end - start) // 4}f", file.read(end - start))
+            assert struct.pack(f"<{len(weights)}e", *weights) in whole
+
+
 def test_the_corpus_is_the_same_for_the_same_seed():
     def first(seed, count=300):
         return list(itertools.islice(corpus.dialogues(seed), count))

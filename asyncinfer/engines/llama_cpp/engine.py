@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import EngineClosedError
 from ..base import Engine
 
 if TYPE_CHECKING:
+    from ...params import GenerationParams, ModelParams, RemoteParams
     from ...request import Request
     from ..source import Source
     from .binding import Binding
@@ -35,8 +36,14 @@ class LlamaCppInferenceEngine(Engine):
 
     name = "llamacpp"
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        model_params: ModelParams | None = None,
+        *,
+        generation_params: GenerationParams | None = None,
+        remote_params: RemoteParams | None = None,
+    ) -> None:
+        super().__init__(model_params, generation_params=generation_params, remote_params=remote_params)
         from .settings import read
 
         self._settings = read(self.model_params)

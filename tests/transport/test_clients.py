@@ -165,3 +165,45 @@ async def test_anything_else_is_refused(client):
 async def test_a_blocking_client_is_refused():
     with httpx.Client() as client, pytest.raises(ConfigError, match="not Client"):
         HttpxTransport(client=client)
+
+
+class _SharedConnection:
+    """A network stream of HTTP/2: other requests are on it, too."""
+
+    def __init__(self):
+        self.asked = []
+
+    def get_extra_info(self, name):
+        self.asked.append(name)
+
+
+@pytest.mark.parametrize(("version", "asked"), [(b"HTTP/2", []), (b"HTTP/1.1", ["socket"])])
+async def test_a_shared_connection_is_never_shut_down(library, version, asked):
+    shared = _SharedConnection()
+
+    class Body(library.AsyncByteStream):
+        closed = False
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            if self.closed:
+                raise StopAsyncIteration
+            return b"a"
+
+        async def aclose(self):
+            self.closed = True
+
+    body = Body()
+    extensions = {"http_version": version, "network_stream": shared}
+
+    async def reply(request):
+        return library.Response(200, stream=body, extensions=extensions)
+
+    async with library.AsyncClient(transport=library.MockTransport(reply)) as client:
+        exchange = await HttpxTransport(client=client).open("GET", "http://x/", {})
+        assert await exchange.read() == b"a"
+        exchange.abort()
+        await eventually(lambda: body.closed)
+    assert shared.asked == asked

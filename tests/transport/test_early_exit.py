@@ -156,14 +156,17 @@ async def test_a_cancelled_open_that_waits_for_the_head(transport):
 async def test_a_cancelled_open_that_still_uploads(transport):
     stalled = threading.Event()
     with CannedServer() as server:
+        exchange = await transport.open("GET", server.url, {})
+        while await exchange.read():
+            pass
         # The server's thread is busy, so nobody reads: the upload fills the socket's buffers and stops there.
         server.loop.call_soon_threadsafe(stalled.wait)
         with anyio.move_on_after(0.1) as scope:
             await transport.open("POST", server.url, {}, b"x" * 50_000_000)
         stalled.set()
         assert scope.cancelled_caught
-        await eventually(lambda: server.connections == 1 and server.open_connections == 0)
-        assert server.requests == []
+        await eventually(lambda: server.open_connections == 0)
+        assert (server.connections, len(server.requests)) == (1, 1)
 
 
 @pytest.mark.anyio

@@ -19,7 +19,8 @@ import atexit
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio.from_thread
 
@@ -27,7 +28,6 @@ import asyncinfer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
     from types import TracebackType
 
     from anyio.from_thread import BlockingPortal
@@ -40,7 +40,7 @@ _portal: BlockingPortal | None = None
 
 def _background() -> BlockingPortal:
     """The portal to the one background loop; started on first use, stopped when the program ends."""
-    global _portal  # noqa: PLW0603 -- one loop for the process is the point
+    global _portal
     with _lock:
         if _portal is None:
             manager: AbstractContextManager[BlockingPortal] = anyio.from_thread.start_blocking_portal("asyncio")
@@ -94,7 +94,7 @@ class BlockingStream:
         """When things happened."""
         return self._stream.timings
 
-    def __enter__(self) -> BlockingStream:
+    def __enter__(self) -> Self:
         _run(self._stream.__aenter__)
         return self
 
@@ -111,6 +111,14 @@ class BlockingEngine:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._engine = self.async_class(*args, **kwargs)
+
+    @staticmethod
+    def around(engine: Engine) -> BlockingEngine:
+        """The blocking face of an engine that is there already."""
+        mirror = _mirror(type(engine))
+        blocking = mirror.__new__(mirror)
+        vars(blocking)["_engine"] = engine
+        return blocking
 
     def stream(self, conversation: Conversation | str, **overrides: Any) -> BlockingStream:
         """See `asyncinfer.Engine.stream`."""
@@ -137,7 +145,9 @@ class BlockingEngine:
         return results
 
     def infer_online(
-        self, input: Iterable[Conversation], inference_config: InferenceConfig | None = None
+        self,
+        input: Iterable[Conversation],  # noqa: A002 -- the documents' own name
+        inference_config: InferenceConfig | None = None,
     ) -> list[Conversation]:
         """Answer each conversation; returns them with the answers appended, in input order.
 
@@ -163,7 +173,7 @@ class BlockingEngine:
         """
         answered = self.infer_online(_read(input_filepath), inference_config)
         if inference_config is not None and inference_config.output_path:
-            with open(inference_config.output_path, "w", encoding="utf-8") as file:
+            with Path(inference_config.output_path).open("w", encoding="utf-8") as file:
                 file.writelines(f"{conversation.to_json()}\n" for conversation in answered)
         return answered
 
@@ -181,7 +191,7 @@ class BlockingEngine:
         """Let go of what the engine holds."""
         _run(self._engine.aclose)
 
-    def __enter__(self) -> BlockingEngine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -194,7 +204,7 @@ def _read(path: str | Path) -> list[Conversation]:
     """The conversations of a JSONL file; blank lines are skipped. Raises `ConfigError` with the line's number."""
     conversations = []
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with Path(path).open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     try:
@@ -208,10 +218,7 @@ def _read(path: str | Path) -> list[Conversation]:
 
 def open_engine(*args: Any, **kwargs: Any) -> BlockingEngine:
     """See `asyncinfer.open_engine`."""
-    engine = asyncinfer.open_engine(*args, **kwargs)
-    blocking = _mirror(type(engine)).__new__(_mirror(type(engine)))
-    blocking._engine = engine
-    return blocking
+    return BlockingEngine.around(asyncinfer.open_engine(*args, **kwargs))
 
 
 def _mirror(engine_class: type[Engine]) -> type[BlockingEngine]:

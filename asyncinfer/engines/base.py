@@ -6,7 +6,7 @@ or models. An engine of one's own overrides ``produce`` (an async generator of e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..errors import AsyncInferError, ConfigError, EngineClosedError, UnsupportedParameterError
 
@@ -151,8 +151,13 @@ class Engine:
             ordered: iterate in input order (a slow row holds back the ones after it) or as rows finish.
             on_error: ``"return"`` puts a `Failure` in the row's place; ``"raise"`` raises the first error.
             window: the most rows held at a time (in flight, or finished but not yet consumed).
-            generation, inference_config, response_model, tools, timeouts, tenant, weight: as for `stream`; the total
-                clock runs from a row's first dispatch.
+            generation: as for `stream`.
+            inference_config: as for `stream`.
+            response_model: as for `stream`.
+            tools: as for `stream`.
+            timeouts: as for `stream`; the total clock runs from a row's first dispatch.
+            tenant: as for `stream`.
+            weight: as for `stream`.
 
         Returns:
             `Many`: of `Completion` (truthy) and `Failure` (falsy), each with ``.index``.
@@ -189,7 +194,7 @@ class Engine:
         if self._once is not None and self._once.reset():
             await self.stop()
 
-    async def __aenter__(self) -> Engine:
+    async def __aenter__(self) -> Self:
         await self.ready()
         return self
 
@@ -258,7 +263,7 @@ class Engine:
         if not self._once.ready:
             await self._once.run(self.start)
 
-    def limiter(self, request: Request) -> Limiter:
+    def limiter(self, request: Request) -> Limiter:  # noqa: ARG002 -- remote engines have one for each destination
         """The limiter that governs a request."""
         if self._own_limiter is None:
             from ..scheduling.limiter import Limiter

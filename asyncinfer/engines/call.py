@@ -9,30 +9,29 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from ..completion import Completion, Timings
 from ..errors import (
     AsyncInferError,
     EngineClosedError,
     EngineError,
-    FirstTokenTimeout,
     StreamConsumedError,
     StreamInterrupted,
     StreamTruncated,
-    TokenTimeout,
     TotalTimeout,
     TransportError,
 )
 from ..events import DELTAS, Event, Finish, Usage
 from ..loops import LoopClosed, running
+from .clocks import Clocks
 from .fold import Fold
 from .parsing import parse_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..loops import Guard, Loop
+    from ..loops import Loop
     from ..request import Request
     from ..scheduling.limiter import Ticket
     from .source import Opener, Source
@@ -41,33 +40,23 @@ _log = logging.getLogger("asyncinfer")
 
 _NEW, _OPENING, _OPEN, _DONE, _FAILED, _ABORTED = range(6)
 
-_TAIL_GRACE = 5.0
-"""Seconds granted to what may follow a finished answer (usage, the end of the body)."""
-_CLOSE_GRACE = 1.0
-"""Seconds granted to giving a connection back."""
-
 
 class Call:
     """The state of one call. `buffer` holds events that were pulled but not yet handed out."""
 
     __slots__ = (
         "__weakref__",
-        "_attempt_at",
         "_busy",
-        "_deltas_before",
+        "_clocks",
         "_engine",
         "_error",
         "_fold",
-        "_guard",
         "_live",
         "_loop",
         "_on_dispatch",
         "_source",
-        "_started_at",
         "_state",
         "_ticket",
-        "_total_at",
-        "_waiting_since",
         "buffer",
         "request",
         "timings",
@@ -95,12 +84,7 @@ class Call:
         self._source: Source | None = None
         self._ticket: Ticket | None = None
         self._loop: Loop
-        self._guard: Guard
-        self._started_at = 0.0
-        self._attempt_at = 0.0
-        self._waiting_since = 0.0
-        self._deltas_before = -1
-        self._total_at: float | None = None
+        self._clocks: Clocks
 
     def _new_fold(self) -> Fold:
         return Fold(self.request.generation.n or 1)
@@ -126,17 +110,17 @@ class Call:
             raise EngineError("two tasks read the same stream at once; give each its own", provider=self._engine.name)
         assert self._source is not None
         self._busy = True
-        self._guard.enter(self._deadline())
+        self._clocks.enter_read(self._fold.deltas, finished=self._fold.finished)
         try:
             events = await self._source.pull()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- _fail gives everything back and raises again
             self._busy = False
-            expired = self._guard.expired(error)
+            expired = self._clocks.expired(error)
             if self._fold.finished and (expired or isinstance(error, TransportError)):
                 await self._complete()
                 return None
-            self._fail(self._silence() if expired else error)
-        self._guard.leave()
+            self._fail(self._clocks.silence() if expired else error)
+        self._clocks.leave()
         self._busy = False
         if events is None:
             await self._complete()
@@ -163,13 +147,10 @@ class Call:
     async def _first(self) -> list[Event]:
         self._state = _OPENING
         self._loop = loop = running()
-        total = self.request.timeouts.total
-        self._guard = loop.guard(self.request.timeouts.between_tokens)
-        self._started_at = self._waiting_since = loop.time()
-        self._total_at = None if total is None else self._started_at + total
+        self._clocks = clocks = Clocks(loop, self.request.timeouts, self._engine.name)
         self._live.add(self)
         try:
-            await self._bounded(self._engine.ready(), None)
+            await clocks.in_total(self._engine.ready())
             self._ticket = self._engine.ticket(self.request)
             events = await self._attempt(self._ticket)
             while events is None:
@@ -185,12 +166,12 @@ class Call:
 
     async def _attempt(self, ticket: Ticket) -> list[Event] | None:
         """One request: everything up to and including its first delta; None if it failed and may be tried again."""
-        await self._bounded(ticket.acquire(), None)
-        self._attempt_at = self._loop.time()
+        await self._clocks.in_total(ticket.acquire())
+        self._clocks.attempt()
         self.timings.queued = ticket.queued
         self.timings.attempts = ticket.attempts
         if self._error is not None:
-            ticket.refund()
+            ticket.refund(sent=False)
             raise self._error
         if self._on_dispatch is not None:
             self._on_dispatch()
@@ -198,7 +179,7 @@ class Call:
         self._fold = self._new_fold()
         try:
             return await self._until_delta(ticket)
-        except Exception as raw:
+        except Exception as raw:  # noqa: BLE001 -- typed, and raised or tried again
             error = self._typed(raw)
             source, self._source = self._source, None
             if source is not None:
@@ -211,13 +192,12 @@ class Call:
             return None
 
     async def _until_delta(self, ticket: Ticket) -> list[Event]:
-        first = self.request.timeouts.first_token
-        by = None if first is None else self._attempt_at + first
-        self._source = source = await self._bounded(self._engine.open(self.request), by, FirstTokenTimeout)
+        clocks = self._clocks
+        self._source = source = await clocks.to_first_token(self._engine.open(self.request))
         ticket.on_headers(source.rate)
         held: list[Event] = []
         while True:
-            events = await self._bounded(source.pull(), by, FirstTokenTimeout)
+            events = await clocks.to_first_token(source.pull())
             if events is None:
                 if not self._fold.finished:
                     raise StreamTruncated(
@@ -235,68 +215,7 @@ class Call:
 
     def _note_first(self) -> None:
         if self._fold.deltas:
-            self.timings.ttft = self._loop.time() - self._started_at
-
-    async def _bounded(
-        self, work: Any, by: float | None, clock: type[FirstTokenTimeout] | None = None
-    ) -> Any:
-        """Await ``work`` under the total clock and, where given, another one."""
-        total = self._total_at
-        when = by if total is None else total if by is None else min(by, total)
-        self._guard.enter(when)
-        try:
-            result = await work
-        except BaseException as error:
-            if self._guard.expired(error):
-                if clock is not None and (total is None or (by is not None and by < total)):
-                    raise self._first_token_timeout() from None
-                raise self._total_timeout() from None
-            raise
-        self._guard.leave()
-        return result
-
-    # -- the clocks --------------------------------------------------------------------------------------------------
-
-    def _deadline(self) -> float | None:
-        """When the next network read must be over."""
-        between = self.request.timeouts.between_tokens
-        if between is None:
-            return self._total_at
-        if self._fold.deltas != self._deltas_before:
-            # A consumer that takes its time is not a silent provider: the clock starts when it asks for more.
-            self._deltas_before = self._fold.deltas
-            self._waiting_since = self._loop.time()
-        if self._fold.finished:
-            between = min(between, _TAIL_GRACE)
-        when = self._waiting_since + between
-        return when if self._total_at is None or when < self._total_at else self._total_at
-
-    def _silence(self) -> AsyncInferError:
-        between = self.request.timeouts.between_tokens
-        if between is None or (self._total_at is not None and self._waiting_since + between > self._total_at):
-            return self._total_timeout()
-        return TokenTimeout(
-            f"no token for {between:g} s in the middle of the answer; raise `timeouts=Timeouts(between_tokens=...)` "
-            "if the model is that slow",
-            seconds=between,
-            provider=self._engine.name,
-        )
-
-    def _first_token_timeout(self) -> AsyncInferError:
-        seconds = self.request.timeouts.first_token
-        return FirstTokenTimeout(
-            f"no first token within {seconds:g} s; raise `timeouts=Timeouts(first_token=...)` for a slower model",
-            seconds=seconds,
-            provider=self._engine.name,
-        )
-
-    def _total_timeout(self) -> AsyncInferError:
-        seconds = self.request.timeouts.total
-        return TotalTimeout(
-            f"the call took longer than {seconds:g} s in total (waiting for a slot and retries included)",
-            seconds=seconds,
-            provider=self._engine.name,
-        )
+            self.timings.ttft = self._clocks.elapsed()
 
     # -- ending ------------------------------------------------------------------------------------------------------
 
@@ -311,16 +230,16 @@ class Call:
             )
         self._state = _DONE
         self._settle()
-        self._guard.enter(self._loop.time() + _CLOSE_GRACE)
+        self._clocks.enter_close()
         try:
             await self._source.aclose()
         except BaseException as error:
             self._source.abort()
-            if not self._guard.expired(error) and not isinstance(error, Exception):
+            if not self._clocks.expired(error) and not isinstance(error, Exception):
                 raise
         else:
-            self._guard.leave()
-        self._guard.close()
+            self._clocks.leave()
+        self._clocks.close()
 
     def _fail(self, raw: BaseException) -> NoReturn:
         """Give everything back and raise: the error, typed and with what had arrived; or the cancellation."""
@@ -369,7 +288,7 @@ class Call:
             self._source.abort()
         if opened:
             self._settle()
-            self._guard.close()
+            self._clocks.close()
 
     def abandon(self) -> None:
         """Abort from anywhere: another thread, a garbage-collector run, after the loop has ended."""
@@ -398,7 +317,8 @@ class Call:
 
     def _settle(self) -> None:
         self._live.discard(self)
-        self.timings.total = self._loop.time() - self._started_at if self._loop.alive else self.timings.total
+        if self._loop.alive:
+            self.timings.total = self._clocks.elapsed()
         self.timings.deltas = self._fold.deltas
         self.usage = self._usage()
         if self._ticket is not None:

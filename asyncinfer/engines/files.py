@@ -47,8 +47,9 @@ def _read_images(conversation: Conversation) -> Conversation:
         content = message.content
         if isinstance(content, list) and any(map(_unread, content)):
             items = [item.model_copy(update={"binary": _read(item)}) if _unread(item) else item for item in content]
-            message = message.model_copy(update={"content": items})
-        messages.append(message)
+            messages.append(message.model_copy(update={"content": items}))
+        else:
+            messages.append(message)
     return conversation.model_copy(update={"messages": messages})
 
 
@@ -57,4 +58,5 @@ def _read(item: ContentItem) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"cannot read the image {path}: {error.strerror or error}", path="messages.content") from error
+        reason = error.strerror or error
+        raise ConfigError(f"cannot read the image {path}: {reason}", path="messages.content") from error

@@ -118,7 +118,8 @@ class Fold:
     @property
     def finished(self) -> bool:
         """Whether every choice that was asked for has ended."""
-        return len(self._answers) >= self._expected and all(answer.finish is not None for answer in self._answers.values())
+        answers = self._answers
+        return len(answers) >= self._expected and all(answer.finish is not None for answer in answers.values())
 
     def estimated_output(self) -> int:
         """Output tokens of an answer that ended before its usage came: a delta is at least a token, and four letters

@@ -8,6 +8,7 @@ the run.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
@@ -295,10 +296,8 @@ class Results:
     def __del__(self) -> None:
         run = self._run
         if self._started and not run.done:
-            try:
+            with contextlib.suppress(LoopClosed):
                 run.loop.soon(run.cancel)
-            except LoopClosed:
-                pass
 
 
 class Many:
@@ -351,4 +350,3 @@ class Many:
     ) -> None:
         if self._open is not None:
             await self._open.aclose()
-

@@ -56,7 +56,8 @@ def open_engine(
     Args:
         target: ``"provider:model"`` (``"openai:gpt-4o-mini"``, ``"llamacpp:path/to/model.gguf"``), an
             `InferenceConfig`, or None for the embedded model.
-        model_params, remote_params: further parameters, for the string form.
+        model_params: further parameters of the model, for the string form.
+        remote_params: endpoint, credentials and limits, for the string form.
         arguments: passed on to the engine's class (``generation_params``, ``http_client``).
 
     Raises:

@@ -7,7 +7,7 @@ answer alive.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from ..events import Event, TextDelta
 
@@ -126,7 +126,7 @@ class Stream:
         """Stop the work, if it has not ended."""
         self._call.abort()
 
-    async def __aenter__(self) -> Stream:
+    async def __aenter__(self) -> Self:
         self._entered = True
         return self
 

@@ -140,7 +140,7 @@ class TrioLoop(Loop):
     def waiter(self) -> Waiter:
         return TrioWaiter(self._token)
 
-    def guard(self, shortest: float | None = None) -> Guard:
+    def guard(self, shortest: float | None = None) -> Guard:  # noqa: ARG002 -- there is no timer to save here
         return TrioGuard()
 
     async def drain(self) -> None:

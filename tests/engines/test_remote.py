@@ -184,9 +184,7 @@ async def test_missing_key_and_url_name_what_to_set(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigError, match="2025"):
         LambdaInferenceEngine(ModelParams(model_name="m"))
     with pytest.raises(ConfigError, match="NOT_THERE"):
-        OpenAIInferenceEngine(
-            ModelParams(model_name="m"), remote_params=RemoteParams(api_key_env_varname="NOT_THERE")
-        )
+        OpenAIInferenceEngine(ModelParams(model_name="m"), remote_params=RemoteParams(api_key_env_varname="NOT_THERE"))
 
 
 async def test_nobody_listens() -> None:

@@ -62,9 +62,7 @@ def llama_server() -> Iterator[RealServer]:
         try:
             assert process.stdout is not None
             url = process.stdout.readline().strip()
-            yield RealServer(
-                url, key, "remote", "llamacpp:requests_processing", "llamacpp:tokens_predicted_total"
-            )
+            yield RealServer(url, key, "remote", "llamacpp:requests_processing", "llamacpp:tokens_predicted_total")
         finally:
             process.kill()
 

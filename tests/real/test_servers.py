@@ -57,7 +57,9 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def engine(server: RealServer) -> Engine:
     remote = RemoteParams(api_url=server.url, api_key=server.key)
-    return open_engine(f"{server.engine}:{server.model}", remote_params=remote)
+    # Greedy on purpose: what is not set is not sent, and a server's own default is to sample.
+    greedy = GenerationParams(temperature=0.0)
+    return open_engine(f"{server.engine}:{server.model}", remote_params=remote, generation_params=greedy)
 
 
 async def test_stream(engine: Engine) -> None:
@@ -105,7 +107,7 @@ async def test_json_schema(engine: Engine) -> None:
     # A schema the model would not follow by itself: the server really constrains it.
     schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
     generation = GenerationParams(
-        guided_decoding=GuidedDecodingParams(json={**schema, "additionalProperties": False}), max_new_tokens=40
+        guided_decoding=GuidedDecodingParams(json={**schema, "additionalProperties": False}), max_new_tokens=100
     )
     completion = await engine.generate(FRANCE, generation=generation)
     assert set(json.loads(completion.text)) == {"ok"}

@@ -1,0 +1,228 @@
+"""Binding a: what llama-server is told and what it says, as values. Pure; `server` carries it.
+
+The words are those of tools/server/README.md of llama.cpp.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ...errors import AsyncInferError, BadRequestError, ContextLengthError, EngineError, ProtocolError
+from ...events import (
+    Event,
+    Finish,
+    FinishReason,
+    ReasoningDelta,
+    Start,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageUpdate,
+)
+
+if TYPE_CHECKING:
+    from .ask import Ask
+
+# -- what goes in ------------------------------------------------------------------------------------------------------
+
+
+def request_body(ask: Ask, context: int) -> dict[str, Any]:
+    """The request as llama-server wants it; its own defaults differ from ours, so every value is spelled out.
+
+    ``context`` is the number of tokens that penalties look back on.
+    """
+    body: dict[str, Any] = {
+        "messages": ask.messages,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "return_progress": True,
+        "max_tokens": -1 if ask.max_tokens is None else ask.max_tokens,
+        "temperature": ask.temperature,
+        "top_k": ask.top_k,
+        "top_p": ask.top_p,
+        "min_p": ask.min_p,
+        "frequency_penalty": ask.frequency_penalty,
+        "presence_penalty": ask.presence_penalty,
+        "repeat_penalty": ask.repetition_penalty,
+        "repeat_last_n": context,
+    }
+    if ask.seed is not None:
+        body["seed"] = ask.seed
+    if ask.stop:
+        body["stop"] = list(ask.stop)
+        body["verbose"] = True  # the last chunk then says which one it was
+    if ask.logit_bias:
+        body["logit_bias"] = [[token, bias] for token, bias in ask.logit_bias.items()]
+    if ask.logprobs is not None:
+        body["logprobs"] = True
+        body["top_logprobs"] = ask.logprobs
+    if ask.tools:
+        body["tools"] = ask.tools
+        body["tool_choice"] = "required" if ask.must_call else "auto"
+    if ask.schema is not None:
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": ask.schema}}
+    if ask.grammar is not None:
+        body["grammar"] = ask.grammar
+    if ask.template_kwargs:
+        body["chat_template_kwargs"] = ask.template_kwargs
+    return body
+
+
+# -- what comes out ----------------------------------------------------------------------------------------------------
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _Call(msgspec.Struct, gc=False):
+    index: int = 0
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct, gc=False):
+    content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[_Call] | None = None
+
+
+class _Logprobs(msgspec.Struct, gc=False):
+    content: list[dict[str, Any]] | None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    delta: _Delta
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+
+class _Cached(msgspec.Struct, gc=False):
+    cached_tokens: int = 0
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    prompt_tokens_details: _Cached | None = None
+
+
+class _Progress(msgspec.Struct, gc=False):
+    total: int = 0
+    cache: int = 0
+
+
+class _Error(msgspec.Struct, gc=False):
+    message: str = ""
+    type: str = ""
+    code: int | None = None
+
+
+class _Verbose(msgspec.Struct, gc=False):
+    stopping_word: str | None = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    id: str = ""
+    model: str = ""
+    choices: list[_Choice] = []
+    usage: _Usage | None = None
+    prompt_progress: _Progress | None = None
+    error: _Error | None = None
+    verbose: _Verbose | None = msgspec.field(default=None, name="__verbose")
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
+
+_REASONS = {
+    "stop": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+    "tool_calls": FinishReason.TOOL_CALLS,
+}
+
+
+class ChunkReader:
+    """The chunks of one answer of llama-server as events.
+
+    Attributes:
+        finished: the chunk with the finish reason was seen.
+    """
+
+    __slots__ = ("_prompt", "_started", "finished")
+
+    def __init__(self) -> None:
+        self._started = False
+        self._prompt = False
+        self.finished = False
+
+    def feed(self, text: str) -> list[Event]:
+        """The events of one chunk; none is usual while the prompt is read.
+
+        Raises:
+            AsyncInferError: the server reports an error, or its chunk cannot be read.
+        """
+        try:
+            chunk = _decode(text)
+        except msgspec.MsgspecError as error:
+            raise ProtocolError(f"llama.cpp sent a chunk that cannot be read: {error}: {text[:200]}") from error
+        if chunk.error is not None:
+            raise _refusal(chunk.error)
+        events: list[Event] = []
+        if not self._started:
+            self._started = True
+            events.append(Start(id=chunk.id, model=chunk.model))
+        progress = chunk.prompt_progress
+        if progress is not None and not self._prompt:
+            self._prompt = True  # known before the first token, for a call that does not live to see its last
+            events.append(UsageUpdate(Usage(input_tokens=progress.total, cached_tokens=progress.cache)))
+        for choice in chunk.choices:
+            self._choice(choice, chunk.verbose, events)
+        if chunk.usage is not None:
+            details = chunk.usage.prompt_tokens_details
+            events.append(
+                UsageUpdate(
+                    Usage(
+                        input_tokens=chunk.usage.prompt_tokens,
+                        output_tokens=chunk.usage.completion_tokens,
+                        cached_tokens=details.cached_tokens if details is not None else 0,
+                    )
+                )
+            )
+        return events
+
+    def _choice(self, choice: _Choice, verbose: _Verbose | None, events: list[Event]) -> None:
+        delta = choice.delta
+        logprobs = choice.logprobs.content if choice.logprobs is not None else None
+        if delta.reasoning_content:
+            events.append(ReasoningDelta(delta.reasoning_content))
+        if delta.content or logprobs:
+            events.append(TextDelta(delta.content or "", logprobs=logprobs))
+        for call in delta.tool_calls or ():
+            function = call.function
+            events.append(
+                ToolCallDelta(
+                    call=call.index,
+                    id=call.id,
+                    name=function.name if function is not None else None,
+                    arguments=(function.arguments or "") if function is not None else "",
+                )
+            )
+        if choice.finish_reason is not None:
+            self.finished = True
+            matched = (verbose.stopping_word or None) if verbose is not None else None
+            reason = _REASONS.get(choice.finish_reason, FinishReason.UNKNOWN)
+            events.append(Finish(reason, matched=matched, raw=choice.finish_reason))
+
+
+def _refusal(error: _Error) -> AsyncInferError:
+    if error.type == "exceed_context_size_error":
+        return ContextLengthError(
+            f"the prompt does not fit: {error.message} (model_kwargs.n_ctx is the context of one conversation)",
+            code=error.type,
+        )
+    if error.code is not None and 400 <= error.code < 500:
+        return BadRequestError(f"llama.cpp refuses the request: {error.message}", code=error.type)
+    return EngineError(f"llama.cpp failed: {error.message}", code=error.type)

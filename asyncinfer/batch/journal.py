@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 MAGIC = b"asyncinfer-journal 1\n"
 SETTINGS, ANSWER, FAILURE = "=", "+", "-"
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 _HEAD = 8 + 1 + 1 + 1 + 32 + 1
 _TYPICAL = 200
 """Bytes of a small record: a guess that saves the index from growing step by step."""
@@ -43,8 +44,7 @@ _TYPICAL = 200
 
 def encode(kind: str, digest: bytes, value: dict[str, Any]) -> bytes:
     """One record, with its line end."""
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
-    body = f"{kind} {digest.hex()} {text}".encode("ascii")
+    body = f"{kind} {digest.hex()} {_encode(value)}".encode("ascii")
     return b"%08x %b\n" % (zlib.crc32(body), body)
 
 

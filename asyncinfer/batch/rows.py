@@ -101,10 +101,16 @@ def _finite(text: str) -> float:
     return number
 
 
+# Made once: `json.loads` and `json.dumps` make a new one for each call with options.
+_decode = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+_encode_ascii = json.JSONEncoder().encode
+
+
 def parse_json(raw: bytes) -> Any:
     """The JSON value of a line. Raises `ConfigError`: not UTF-8, or not JSON."""
     try:
-        return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
+        return _decode(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"not UTF-8: byte {error.start} of the line is 0x{raw[error.start]:02x}") from error
     except RecursionError as error:
@@ -163,6 +169,6 @@ def conversation_of(row: dict[str, Any]) -> Conversation:
 def to_line(value: Any) -> bytes:
     """One JSON line, UTF-8, with its end. Lone surrogates, which UTF-8 cannot carry, stay escaped."""
     try:
-        return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+        return _encode(value).encode() + b"\n"
     except UnicodeEncodeError:
-        return json.dumps(value).encode() + b"\n"
+        return _encode_ascii(value).encode() + b"\n"

@@ -87,9 +87,7 @@ class HttpxExchange:
         if self._state != _OPEN:
             return self._nothing_more()
         try:
-            if self._body is None:
-                self._start()
-            step = self._body.__anext__
+            step = (self._body or self._start()).__anext__
             while True:
                 chunk: bytes = await step()
                 if self._decode is not None:
@@ -130,11 +128,12 @@ class HttpxExchange:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
+    def _start(self) -> Any:
+        """Make `_body`, the generator of the body's chunks, still compressed."""
         response = self._response
         if response.is_stream_consumed:  # an event hook of a handed-over client has read it, decoded already
             self._body = response.aiter_bytes()
-            return
+            return self._body
         try:
             self._decode = decoder_for(self.headers.get("content-encoding", ""))
         except KeyError as error:
@@ -143,6 +142,7 @@ class HttpxExchange:
                 retry=RetryKind.NEVER,
             ) from None
         self._body = response.stream.__aiter__()
+        return self._body
 
     def _decoded(self, chunk: bytes) -> bytes:
         assert self._decode is not None

@@ -40,6 +40,7 @@ from .redirects import LIMIT, STATUSES, Hop, follow, refused
 if TYPE_CHECKING:
     import ssl
 
+_HTTPX: ModuleType = httpx
 _USER_AGENT = f"asyncinfer/{__version__}"
 
 
@@ -56,7 +57,7 @@ class HttpxTransport:
 
     def __init__(self, *, client: Any = None, ssl_context: ssl.SSLContext | None = None) -> None:
         self._client = client
-        self._module: ModuleType = httpx if client is None else library_of(client)
+        self._module = _HTTPX if client is None else library_of(client)
         self._ssl_context = ssl_context
         self._lock = threading.Lock()
         self._by_loop: weakref.WeakKeyDictionary[Loop, Lanes] = weakref.WeakKeyDictionary()
@@ -115,7 +116,7 @@ class HttpxTransport:
         watch = _Watch()
         try:
             request = httpx.Request(hop.method, hop.address.url, headers=_complete(hop.headers), content=hop.body)
-            request.stream = body_of(httpx)(hop.body)
+            request.stream = body_of(_HTTPX)(hop.body)
             response = await watch.send(lane, request, place)
             return HttpxExchange(response, httpx, loop, place, lane, lanes)
         except GeneratorExit:  # the coroutine is being thrown away: nothing may be awaited in it

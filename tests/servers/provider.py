@@ -28,22 +28,12 @@ from typing import Any
 import msgspec
 
 from .background import Background
+from .openai_bytes import PIECES, Reply, document, response, stream_writes
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _KEY = re.compile(rb"\r\nauthorization: *bearer +([^\r]+)", re.IGNORECASE)
-_PIECES = re.compile(r"\s*\S+\s*$|\s*\S+")
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
-
-
-@dataclass(slots=True)
-class Reply:
-    """One answer. ``tool_calls`` are ``{"id", "type", "function": {"name", "arguments"}}``."""
-
-    text: str = ""
-    reasoning: str = ""
-    tool_calls: list[dict[str, Any]] = field(default_factory=list)
-    finish_reason: str = "stop"
 
 
 @dataclass(slots=True)
@@ -175,7 +165,7 @@ class FakeProvider(Background):
 
     def pieces(self, text: str) -> list[str]:
         """The answer's text as it is streamed."""
-        words = _PIECES.findall(text) or [text]
+        words = PIECES.findall(text) or [text]
         if self.tokens is None:
             return words
         spaced = [word if word[:1].isspace() else f" {word}" for word in words]
@@ -329,9 +319,9 @@ class _Connection(asyncio.Protocol):
             self.transport.abort()
             return
         if body.get("stream"):
-            writes = self._stream_writes(body, reply, rate)
+            writes = stream_writes(provider, body, reply, rate)
         else:
-            writes = deque([(self._document(body, reply, rate), 0)])
+            writes = deque([(document(provider, body, reply, rate), 0)])
         self._begin(_Answer(body, writes, cut))
 
     def _begin(self, answer: _Answer) -> None:
@@ -394,96 +384,12 @@ class _Connection(asyncio.Protocol):
         stats.in_flight -= 1
         stats.disconnects.append(Disconnect(time.monotonic(), answer.sent, answer.body))
 
-    # -- bytes -------------------------------------------------------------------------------------------------------
-
-    def _usage(self, body: dict[str, Any], tokens: int) -> dict[str, int]:
-        prompt = sum(len(str(message.get("content") or "").split()) for message in body.get("messages", []))
-        return {"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens}
-
-    def _stream_writes(self, body: dict[str, Any], reply: Reply, rate: dict[str, str]) -> deque[tuple[bytes, int]]:
-        provider = self.provider
-        base = {
-            "id": f"chatcmpl-{provider.stats.served}",
-            "object": "chat.completion.chunk",
-            "created": 0,
-            "model": body.get("model", ""),
-        }
-        choices = range(body.get("n") or 1)
-        asked = bool((body.get("stream_options") or {}).get("include_usage"))
-        deltas: list[dict[str, Any]] = []
-        if reply.reasoning:
-            deltas += [{"reasoning_content": piece} for piece in _PIECES.findall(reply.reasoning)]
-        if reply.text or not (reply.reasoning or reply.tool_calls):
-            deltas += [{"content": piece} for piece in provider.pieces(reply.text)]
-        deltas += [{"tool_calls": [{"index": i, **call}]} for i, call in enumerate(reply.tool_calls)]
-
-        def event(delta: dict[str, Any], reason: str | None = None) -> bytes:
-            return b"".join(
-                b"data: %b\n\n" % _encode({**base, "choices": [{"index": i, "delta": delta, "finish_reason": reason}]})
-                for i in choices
-            )
-
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n%b\r\n" % _lines(
-            {"x-request-id": f"req-{provider.stats.served}", **rate}
-        )
-        writes: deque[tuple[bytes, int]] = deque([(head, 0)])
-        deltas[0] = {"role": "assistant", **deltas[0]}
-        for start in range(0, len(deltas), provider.coalesce):
-            group = deltas[start : start + provider.coalesce]
-            writes.append((_chunk(b"".join(map(event, group))), len(group)))
-        last = event({}, "tool_calls" if reply.tool_calls else reply.finish_reason)
-        if provider.usage == "always" or (provider.usage == "asked" and asked):
-            usage = self._usage(body, len(deltas) * len(choices))
-            last += b"data: %b\n\n" % _encode({**base, "choices": [], "usage": usage})
-        if provider.done:
-            last += b"data: [DONE]\n\n"
-        writes.append((_chunk(last) + b"0\r\n\r\n", 0))
-        return writes
-
-    def _document(self, body: dict[str, Any], reply: Reply, rate: dict[str, str]) -> bytes:
-        provider = self.provider
-        pieces = provider.pieces(reply.text) if reply.text else []
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(pieces) if pieces else None}
-        if reply.reasoning:
-            message["reasoning_content"] = reply.reasoning
-        if reply.tool_calls:
-            message["tool_calls"] = reply.tool_calls
-        reason = "tool_calls" if reply.tool_calls else reply.finish_reason
-        count = body.get("n") or 1
-        document = {
-            "id": f"chatcmpl-{provider.stats.served}",
-            "object": "chat.completion",
-            "created": 0,
-            "model": body.get("model", ""),
-            "choices": [{"index": i, "message": message, "finish_reason": reason} for i in range(count)],
-        }
-        if provider.usage != "never":
-            document["usage"] = self._usage(body, len(pieces) * count)
-        return _response(200, _encode(document), {"x-request-id": f"req-{provider.stats.served}", **rate})
-
     def _error(self, status: int, message: str, code: str, headers: dict[str, str] | None = None) -> None:
         self.provider.stats.rejected += 1
         self._send(status, _encode({"error": {"message": message, "type": code, "code": code}}), headers)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.transport.write(_response(status, body, headers))
-
-
-def _lines(headers: dict[str, str] | None) -> bytes:
-    return "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items()).encode("latin-1")
-
-
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-def _response(status: int, body: bytes, headers: dict[str, str] | None = None) -> bytes:
-    return b"HTTP/1.1 %d X\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b" % (
-        status,
-        len(body),
-        _lines(headers),
-        body,
-    )
+        self.transport.write(response(status, body, headers))
 
 
 def main() -> None:

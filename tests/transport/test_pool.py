@@ -159,6 +159,8 @@ def test_one_transport_serves_one_loop_after_another(transport, anyio_backend):
             await eventually(lambda: server.open_connections == 0)
 
         anyio.run(all_closed, backend=anyio_backend)
+    gc.collect()
+    assert len(transport._by_loop) == 0
 
 
 def test_one_transport_serves_both_kinds_of_loop(transport):

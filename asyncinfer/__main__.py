@@ -12,9 +12,13 @@ def main() -> None:
 
         sys.stdout.write(f"asyncinfer {__version__}\n")
         return
-    from .cli.app import run
+    try:
+        from .cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # pressed while the program was still being loaded
+        code = 130
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -62,6 +63,9 @@ _exit: dict[str, int] = {}
 def run(words: list[str]) -> int:
     """Run a command line (without the program's name); return the exit code."""
     _exit.clear()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # an answer that the terminal cannot show must not end the program
     rest: list[str] = []
 
     def split() -> int:
@@ -234,10 +238,16 @@ def models(config: Config = None, engine: EngineName = None, model: Model = None
 
 def _prompt(given: str | None) -> str:
     """The prompt: as given, or what standard input holds. Never both: an open pipe that never ends would hang."""
-    text = given if given is not None and given != "-" else "" if sys.stdin.isatty() else sys.stdin.read().strip("\n")
-    if not text.strip():
-        from .. import ConfigError
+    from .. import ConfigError
 
+    text = given
+    try:
+        if given is None or given == "-":
+            text = "" if sys.stdin.isatty() and given is None else sys.stdin.read().strip("\n")
+        (text or "").encode()  # in some locales Python lets bytes that are no text pass as lone surrogates
+    except UnicodeError as error:
+        raise ConfigError("the prompt is not UTF-8 text", path="prompt") from error
+    if not text or not text.strip():
         raise ConfigError(
             'nothing to answer: give a prompt (asyncinfer infer "..."), pipe one in, use -i for a conversation, or '
             "--input_path for a file",

@@ -167,28 +167,25 @@ def _duration(seconds: float) -> str:
 
 @contextmanager
 def _bar() -> Iterator[Callable[[BatchProgress], None]]:
-    """A bar on the terminal."""
-    from rich.console import Console
+    """Two lines on the terminal: a bar, and the figures."""
+    from rich.console import Console, Group
+    from rich.live import Live
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.text import Text
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rates]}"),
-        TimeElapsedColumn(),
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn()
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=5) as bar:
-        task = bar.add_task("reading", total=None, rates="")
+    bar.expand = True
+    task = bar.add_task("reading", total=None)
+    figures = Text(no_wrap=True, overflow="ellipsis")
+    console = Console(stderr=True)
+    with Live(Group(bar, figures), console=console, transient=True, refresh_per_second=5):
 
         def show(progress: BatchProgress) -> None:
-            bar.update(
-                task,
-                description=progress.phase,
-                total=progress.total or None,
-                completed=progress.completed + progress.failed,
-                rates=_rates(progress),
-            )
+            done = progress.completed + progress.failed
+            bar.update(task, description=progress.phase, total=progress.total or None, completed=done)
+            figures.plain = _rates(progress)
 
         yield show
 

@@ -45,7 +45,15 @@ def guarded(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Python flushes stdout once more at the end, and would complain: give it somewhere to flush to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return CLOSED_PIPE
+    except OSError as error:  # what is left: the answer could not be written
+        _give_up_stdout()
+        say(f"error: cannot write the answer: {error.strerror or error}")
+        return FAILED
     return code
+
+
+def _give_up_stdout() -> None:
+    """Python flushes stdout once more at the end, and would complain: give it somewhere to flush to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

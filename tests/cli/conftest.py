@@ -46,9 +46,14 @@ class Program:
         return subprocess.Popen(
             self.command(*words),
             cwd=self.folder,
-            env=self.environment(),
             text=True,
-            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
+            **{
+                "env": self.environment(),
+                "stdin": subprocess.DEVNULL,
+                "stdout": subprocess.PIPE,
+                "stderr": subprocess.PIPE,
+                **more,
+            },
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,8 @@ from asyncinfer import ConfigError
 from asyncinfer.cli.app import app
 from asyncinfer.cli.arguments import OPTIONS, split_overrides
 from tests.servers.provider import Fail, Reply
+
+from .conftest import ROOT
 
 
 def test_version_is_quick_and_right(program):
@@ -180,6 +183,34 @@ def test_a_reader_that_stops_ends_it_quietly(program, provider, at):
     while provider.stats.in_flight and time.monotonic() < end:
         time.sleep(0.01)
     assert not provider.stats.in_flight
+
+
+def test_an_answer_that_cannot_be_written_is_said(program, provider, at):
+    with Path("/dev/full").open("w") as full:
+        process = program.start("infer", "Hi", *at, stdout=full)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert err == "error: cannot write the answer: No space left on device\n"
+
+
+def test_bytes_that_are_no_text_are_said(program, provider, at):
+    process = program.start("infer", *at, stdin=subprocess.PIPE)
+    process.stdin.buffer.write(b"\xff\xfe")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert err == "error: the prompt is not UTF-8 text\n"
+
+
+def test_without_a_binding_the_command_that_installs_one_is_printed(program, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name in {'xllamacpp', 'llama_cpp'} else find(name, *rest)\n"
+    )
+    process = program.start("infer", "Hi", env={**program.environment(), "PYTHONPATH": f"{tmp_path}:{ROOT}"})
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "pip install 'asyncinfer[llamacpp]'" in err
+    assert "Traceback" not in err
 
 
 def test_without_anything_the_embedded_model_answers_and_says_so(program):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Type,
     )
     from .engines.base import Engine
+    from .engines.fallback import FallbackEngine
     from .engines.llama_cpp import LlamaCppInferenceEngine
     from .engines.opening import open_engine
     from .engines.remote import (
@@ -111,6 +112,7 @@ _ROOMS = {
         "ContentItem Conversation FunctionCall FunctionDefinition Message Role ToolCall ToolDefinition Type"
     ),
     "engines.base": "Engine",
+    "engines.fallback": "FallbackEngine",
     "engines.llama_cpp": "LlamaCppInferenceEngine",
     "engines.opening": "open_engine",
     "engines.remote": (
@@ -158,6 +160,7 @@ __all__ = [
     "Event",
     "EventTooLargeError",
     "Failure",
+    "FallbackEngine",
     "Finish",
     "FinishReason",
     "FireworksInferenceEngine",

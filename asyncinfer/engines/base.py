@@ -48,6 +48,8 @@ class Engine:
     """How the engine is called in errors and tables."""
     slots: int | None = None
     """How many answers are made at once; None: learned while running."""
+    keeps_clocks = False
+    """Whether the engine's own calls watch over first token and silence; then the pipeline only watches the total."""
 
     def __init__(
         self,
@@ -64,12 +66,12 @@ class Engine:
             generation_params.model_copy(deep=True) if generation_params is not None else GenerationParams()
         )
         self.remote_params = remote_params.model_copy(deep=True) if remote_params is not None else None
-        self._live: set[Call] = set()
+        self.live: set[Call] = set()
         self._once: Once | None = None
         self._own_limiter: Limiter | None = None
         self._warned: set[str] = set()
         self._default_plan: Plan | None = None
-        self._plan(None, None, None, None, None)
+        self.plan(None, None, None, None, None)
 
     # -- the public face ---------------------------------------------------------------------------------------------
 
@@ -106,8 +108,8 @@ class Engine:
         from .call import Call
         from .stream import Stream
 
-        plan = self._plan(generation, inference_config, response_model, tools, timeouts)
-        return Stream(Call(self, plan.request(conversation, tenant, weight), self._live))
+        plan = self.plan(generation, inference_config, response_model, tools, timeouts)
+        return Stream(Call(self, plan.request(conversation, tenant, weight), self.live))
 
     async def generate(
         self,
@@ -124,8 +126,8 @@ class Engine:
         """The whole answer: a fold of `stream`, with the same arguments and errors."""
         from .call import Call
 
-        plan = self._plan(generation, inference_config, response_model, tools, timeouts)
-        return await Call(self, plan.request(conversation, tenant, weight), self._live).result()
+        plan = self.plan(generation, inference_config, response_model, tools, timeouts)
+        return await Call(self, plan.request(conversation, tenant, weight), self.live).result()
 
     def generate_many(
         self,
@@ -166,7 +168,7 @@ class Engine:
 
         if window is not None and window < 1:
             raise ConfigError(f"window must be at least 1, not {window}", path="window")
-        plan = self._plan(generation, inference_config, response_model, tools, timeouts)
+        plan = self.plan(generation, inference_config, response_model, tools, timeouts)
         return Many(
             self._answerer(plan, tenant, weight),
             conversations,
@@ -189,7 +191,7 @@ class Engine:
     async def aclose(self) -> None:
         """Stop every call that is under way and let go of model, threads and connections."""
         error = EngineClosedError("the engine was closed while this call was under way", provider=self.name)
-        for call in list(self._live):
+        for call in list(self.live):
             call.close(error)
         if self._once is not None and self._once.reset():
             await self.stop()
@@ -283,7 +285,7 @@ class Engine:
         most = self.limits().max_concurrency
         return max(_LOOK_AHEAD, 2 * most) if most else _MAX_WINDOW
 
-    def _plan(
+    def plan(
         self,
         generation: GenerationParams | None,
         inference_config: InferenceConfig | None,
@@ -291,6 +293,7 @@ class Engine:
         tools: list[Any] | None,
         timeouts: Timeouts | None,
     ) -> Plan:
+        """The parameters of a call, merged and checked. Raises `ConfigError`."""
         plain = all(given is None for given in (generation, inference_config, response_model, tools, timeouts))
         if plain and self._default_plan is not None:
             return self._default_plan
@@ -330,7 +333,7 @@ class Engine:
         async def answer(row: Any, index: int, on_dispatch: Callable[[], None]) -> Completion | Failure:
             try:
                 request = plan.request(row, tenant, weight)
-                completion = await Call(self, request, self._live, on_dispatch).result()
+                completion = await Call(self, request, self.live, on_dispatch).result()
             except AsyncInferError as error:
                 return Failure(index=index, conversation=row, error=error)
             completion.index = index

@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, NoReturn
 
-from ..completion import Completion, Timings
+from ..completion import Completion, Timeouts, Timings
 from ..errors import (
     AsyncInferError,
     EngineClosedError,
@@ -147,7 +147,10 @@ class Call:
     async def _first(self) -> list[Event]:
         self._state = _OPENING
         self._loop = loop = running()
-        self._clocks = clocks = Clocks(loop, self.request.timeouts, self._engine.name)
+        timeouts = self.request.timeouts
+        if self._engine.keeps_clocks:
+            timeouts = Timeouts(connect=None, first_token=None, between_tokens=None, total=timeouts.total)
+        self._clocks = clocks = Clocks(loop, timeouts, self._engine.name)
         self._live.add(self)
         try:
             await clocks.in_total(self._engine.ready())
@@ -187,7 +190,7 @@ class Call:
             if self._error is not None or not ticket.refuse(
                 error.retry, retry_after=error.retry_after, rate=error.rate
             ):
-                raise error from (None if error is raw else raw)
+                raise error  # noqa: B904 -- it has its cause already
             _log.debug("%s: attempt %d failed, trying again: %s", self._engine.name, ticket.attempts, error)
             return None
 
@@ -348,6 +351,11 @@ class Call:
         return self._state == _OPEN and self._fold.finished
 
     @property
+    def request_id(self) -> str | None:
+        """The provider's id of the request, once it is open."""
+        return self._source.request_id if self._source is not None else None
+
+    @property
     def open(self) -> bool:
         """Whether there may be more to read."""
         return self._state in (_NEW, _OPENING, _OPEN)
@@ -370,5 +378,4 @@ class Call:
 
     def _completion(self) -> Completion:
         usage = self.usage or self._usage()
-        request_id = self._source.request_id if self._source is not None else None
-        return self._fold.completion(self.request, usage, self.timings, request_id)
+        return self._fold.completion(self.request, usage, self.timings, self.request_id)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, EngineError
 from ..params import InferenceConfig, InferenceEngineType, ModelParams, RemoteParams
+from .base import Engine
 
 if TYPE_CHECKING:
-    from .base import Engine
+    from collections.abc import Sequence
 
 _LLAMA_CPP = ("llama_cpp", "LlamaCppInferenceEngine")
 
@@ -45,7 +46,7 @@ def engine_class(kind: InferenceEngineType) -> type[Engine]:
 
 
 def open_engine(
-    target: str | InferenceConfig | None = None,
+    target: str | InferenceConfig | Sequence[str | InferenceConfig | Engine] | None = None,
     *,
     model_params: ModelParams | None = None,
     remote_params: RemoteParams | None = None,
@@ -55,7 +56,8 @@ def open_engine(
 
     Args:
         target: ``"provider:model"`` (``"openai:gpt-4o-mini"``, ``"llamacpp:path/to/model.gguf"``), an
-            `InferenceConfig`, or None for the embedded model.
+            `InferenceConfig`, None for the embedded model; or a list of these (and of engines), tried in order until
+            one begins to answer (`FallbackEngine`, which also takes ``first_token`` and ``hedge_after``).
         model_params: further parameters of the model, for the string form.
         remote_params: endpoint, credentials and limits, for the string form.
         arguments: passed on to the engine's class (``generation_params``, ``http_client``).
@@ -68,6 +70,12 @@ def open_engine(
         return _from_config(target, arguments)
     if target is None:
         return _from_config(InferenceConfig(), arguments)
+    if not isinstance(target, str):
+        from .fallback import FallbackEngine
+
+        return FallbackEngine(
+            [engine if isinstance(engine, Engine) else open_engine(engine) for engine in target], **arguments
+        )
     kind, colon, model = target.partition(":")
     if not colon:
         raise ConfigError(

@@ -52,6 +52,7 @@ class Opener(Protocol):
     """An engine, as the pipeline sees it."""
 
     name: str
+    keeps_clocks: bool
 
     async def ready(self) -> None:
         """Return once the engine is loaded."""

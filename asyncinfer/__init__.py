@@ -80,6 +80,7 @@ if TYPE_CHECKING:
         StreamTruncated,
         StructuredOutputError,
         TokenTimeout,
+        ToolLoopError,
         TotalTimeout,
         TransportError,
         UnsupportedParameterError,
@@ -127,7 +128,7 @@ _ROOMS = {
         "ContextLengthError DeadlineError EngineClosedError EngineError EventTooLargeError FirstTokenTimeout "
         "MissingDependencyError NotFoundError OverloadedError PermissionDeniedError ProtocolError QuotaExceededError "
         "RateLimitError RetryKind RowsFailed ServerError StreamConsumedError StreamInterrupted StreamTruncated "
-        "StructuredOutputError TokenTimeout TotalTimeout TransportError UnsupportedParameterError"
+        "StructuredOutputError TokenTimeout ToolLoopError TotalTimeout TransportError UnsupportedParameterError"
     ),
     "events": "Event Finish FinishReason ReasoningDelta Start TextDelta ToolCallDelta Usage UsageUpdate",
     "models": "EMBEDDED_MODEL",
@@ -212,6 +213,7 @@ __all__ = [
     "ToolCall",
     "ToolCallDelta",
     "ToolDefinition",
+    "ToolLoopError",
     "TotalTimeout",
     "TransportError",
     "Type",

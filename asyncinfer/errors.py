@@ -33,6 +33,7 @@ looks at the words of a message::
     ├── ProtocolError                        bytes that are not the format they claim to be
     │   └── EventTooLargeError               one event outgrew the configured bound
     ├── StructuredOutputError                the answer does not validate against the requested schema
+    ├── ToolLoopError                        the model still calls tools at the limit; `.conversation` has all of it
     └── RowsFailed                           some rows of a blocking batch failed; `.results` has all of them
 
 Every one of them pickles, and carries ``.provider``, ``.status``, ``.request_id``, ``.retryable``, ``.retry_after``.
@@ -281,6 +282,17 @@ class EventTooLargeError(ProtocolError):
 
 class StructuredOutputError(AsyncInferError):
     """The answer does not validate against the schema or model that was asked for."""
+
+
+class ToolLoopError(AsyncInferError):
+    """The model still calls tools after as many rounds as were allowed.
+
+    ``conversation`` is everything that was said, tool results included: nothing that was paid for is lost.
+    """
+
+    def __init__(self, message: str, *, conversation: Any, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.conversation = conversation
 
 
 class RowsFailed(AsyncInferError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from ..errors import AsyncInferError, ConfigError, EngineClosedError, UnsupportedParameterError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
     from types import TracebackType
 
     from ..completion import Completion, Failure, Timeouts
@@ -176,6 +176,37 @@ class Engine:
             ordered=ordered,
             on_error=on_error,
         )
+
+    async def run_tools(
+        self,
+        conversation: Conversation | str,
+        tools: Sequence[Callable[..., Any]],
+        *,
+        max_rounds: int = 10,
+        tool_timeout: float | None = None,
+        on_error: Literal["tell", "raise"] = "tell",
+        **overrides: Any,
+    ) -> Completion:
+        """Let the model call Python functions until it answers without a call.
+
+        Args:
+            conversation: the messages so far; never changed.
+            tools: functions, sync (run in a thread) or async; type hints and docstring describe them to the model.
+            max_rounds: the most turns of the model.
+            tool_timeout: seconds that one tool may take; the model is told if it takes longer.
+            on_error: ``"tell"`` gives a tool's exception to the model as its result; ``"raise"`` raises it.
+            overrides: as for `generate`.
+
+        Returns:
+            `Completion`: the last answer; its ``.conversation`` has every call and result.
+
+        Raises:
+            ToolLoopError: the model still calls tools after ``max_rounds``.
+        """
+        from .tool_loop import run_tools
+
+        limits: dict[str, Any] = {"max_rounds": max_rounds, "tool_timeout": tool_timeout, "on_error": on_error}
+        return await run_tools(self.generate, conversation, tools, **limits, **overrides)
 
     async def list_models(self) -> list[str]:
         """Ids of the models this engine can run."""

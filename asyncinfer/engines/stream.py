@@ -7,7 +7,7 @@ answer alive.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ..events import Event, TextDelta
 
@@ -80,6 +80,28 @@ class Events:
             self._call.abandon()
 
 
+class Objects:
+    """Iterates over the states of a JSON answer while it is being written (choice 0)."""
+
+    __slots__ = ("_events", "_reader")
+
+    def __init__(self, events: Events) -> None:
+        from ..partial_json import PartialJSON
+
+        self._events = events
+        self._reader = PartialJSON()
+
+    def __aiter__(self) -> Objects:
+        return self
+
+    async def __anext__(self) -> Any:
+        while events := await self._events.batch():
+            text = "".join([event.text for event in events if type(event) is TextDelta and event.index == 0])
+            if text and self._reader.feed(text):
+                return self._reader.value
+        raise StopAsyncIteration
+
+
 class Stream:
     """An answer on its way. Nothing is sent before it is iterated or awaited.
 
@@ -101,6 +123,17 @@ class Stream:
         """Iterate over `Start`, `TextDelta`, `ReasoningDelta`, `ToolCallDelta`, `UsageUpdate` and `Finish`."""
         self._call.must_be_readable()
         return Events(self._call, owner=not self._entered)
+
+    def objects(self) -> Objects:
+        """Iterate over a JSON answer as it grows: dictionaries and lists, each with what is known so far.
+
+        It is one object that grows in place, so the work stays linear in the length of the answer; copy it to keep a
+        state of it. The complete and validated object is ``completion().parsed``, which a cut answer never gives.
+
+        Raises, while iterating:
+            StructuredOutputError: the answer is not JSON.
+        """
+        return Objects(self.events())
 
     async def completion(self) -> Completion:
         """Read what is left and return the whole answer.

@@ -175,6 +175,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(terminal, provider, at, tmp
     assert sent[1][1].startswith("alpha beta")
     chat.type(CTRL_C)  # at the prompt
     chat.until("Ctrl-D or /exit leaves")
+    chat.until("\n> ")
     assert chat.ask("still here") == "still here"
     chat.type(CTRL_D)
     assert chat.process.wait(30) == 0

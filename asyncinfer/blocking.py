@@ -177,9 +177,13 @@ class BlockingEngine:
                 file.writelines(f"{conversation.to_json()}\n" for conversation in answered)
         return answered
 
-    def list_models(self) -> list[str]:
+    def list_models(self, *, chat_only: bool = False) -> list[str]:
         """See `asyncinfer.Engine.list_models`."""
-        models: list[str] = _run(self._engine.list_models)
+
+        async def call() -> list[str]:
+            return await self._engine.list_models(chat_only=chat_only)
+
+        models: list[str] = _run(call)
         return models
 
     @classmethod

@@ -208,8 +208,8 @@ class Engine:
         limits: dict[str, Any] = {"max_rounds": max_rounds, "tool_timeout": tool_timeout, "on_error": on_error}
         return await run_tools(self.generate, conversation, tools, **limits, **overrides)
 
-    async def list_models(self) -> list[str]:
-        """Ids of the models this engine can run."""
+    async def list_models(self, *, chat_only: bool = False) -> list[str]:  # noqa: ARG002 -- one model, and it chats
+        """Ids of the models this engine can run; with ``chat_only`` those that answer conversations."""
         return [self.model_params.model_name] if self.model_params.model_name else []
 
     @classmethod

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..errors import AsyncInferError, ProtocolError, TransportError
+from ..errors import AsyncInferError, TransportError
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _TAIL_GRACE = 5.0
 """Seconds granted to what may follow a whole answer."""
 _MAX_ERROR_BYTES = 1 << 20
-_MAX_LIST_BYTES = 64 << 20
 
 
 class RemoteSource:
@@ -84,7 +83,7 @@ async def open_source(transport: Transport, endpoint: Endpoint, request: Request
         headers = exchange.headers
         rate = codec.rate_headers(headers, time.time(), dialect)
         if exchange.status >= 400:
-            error = codec.error(exchange.status, headers, await _read_all(exchange, _MAX_ERROR_BYTES))
+            error = codec.error(exchange.status, headers, await read_all(exchange, _MAX_ERROR_BYTES))
             error.rate = rate
             await exchange.aclose()
             raise error
@@ -97,33 +96,8 @@ async def open_source(transport: Transport, endpoint: Endpoint, request: Request
     return RemoteSource(exchange, decoder, rate, codec.request_id(headers))
 
 
-async def list_models(transport: Transport, endpoint: Endpoint) -> list[str]:
-    """Ids of the models that the endpoint lists, in its order."""
-    import msgspec
-
-    models = endpoint.urls.models
-    assert models is not None
-    exchange = await transport.open("GET", models, endpoint.headers, connect_timeout=30.0)
-    try:
-        body = await _read_all(exchange, _MAX_LIST_BYTES)
-        if exchange.status >= 400:
-            error = endpoint.codec.error(exchange.status, exchange.headers, body)
-            error.provider = endpoint.provider.name
-            raise error
-        await exchange.aclose()
-    finally:
-        exchange.abort()
-    try:
-        document: Any = msgspec.json.decode(body)
-        rows = document if isinstance(document, list) else document.get("data") or document.get("models") or []
-        return [str(row.get("id") or row.get("name")) for row in rows]
-    except (msgspec.DecodeError, AttributeError, TypeError) as error:
-        raise ProtocolError(
-            f"{models} did not answer with a list of models", provider=endpoint.provider.name
-        ) from error
-
-
-async def _read_all(exchange: Exchange, bound: int) -> bytes:
+async def read_all(exchange: Exchange, bound: int) -> bytes:
+    """The whole body, or its first ``bound`` bytes and a little."""
     parts: list[bytes] = []
     size = 0
     try:

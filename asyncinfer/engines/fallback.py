@@ -68,8 +68,8 @@ class FallbackEngine(Engine):
         """Nothing: each engine checks, and warns or refuses, for itself."""
         return []
 
-    async def list_models(self) -> list[str]:
-        return [model for engine in self.engines for model in await engine.list_models()]
+    async def list_models(self, *, chat_only: bool = False) -> list[str]:
+        return [model for engine in self.engines for model in await engine.list_models(chat_only=chat_only)]
 
     async def stop(self) -> None:
         for engine in self.engines:

@@ -124,15 +124,15 @@ class RemoteInferenceEngine(Engine):
 
         return estimate_tokens(request)
 
-    async def list_models(self) -> list[str]:
-        """Ids of the provider's models, as it lists them."""
-        from .exchange import list_models
+    async def list_models(self, *, chat_only: bool = False) -> list[str]:
+        """Ids of the provider's models, as it lists them: all pages."""
+        from .listing import list_models
 
         assert self._default_plan is not None
         endpoint = self.endpoint(self._default_plan.template)
         if endpoint.urls.models is None:
             return await super().list_models()
-        return await list_models(self._lane(), endpoint)
+        return await list_models(self._lane(), endpoint, chat_only=chat_only)
 
     async def stop(self) -> None:
         self._transport = None

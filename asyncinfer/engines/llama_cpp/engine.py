@@ -56,7 +56,7 @@ class LlamaCppInferenceEngine(Engine):
 
         return set(SUPPORTED)
 
-    async def list_models(self) -> list[str]:
+    async def list_models(self, *, chat_only: bool = False) -> list[str]:  # noqa: ARG002
         return [self._settings.model]
 
     async def start(self) -> None:

@@ -1,59 +1,15 @@
-"""One row for each provider: where it lives, which codec and auth it speaks (by name), and how it differs (by value).
-
-Rule: never ``if provider == ...`` anywhere. A new provider is a row; a new difference is a `Dialect` field, read by one
-codec and wanted by two providers; only a new format is a new codec. The facts come from the providers' public
-documentation and client packages; a wrong one is mended here and nowhere else.
-"""
+"""The rows. The facts come from the providers' public documentation and client packages; a wrong one is mended here and
+nowhere else."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
-from urllib.parse import urlsplit
+from dataclasses import replace
+from typing import Any
 
-from .dialect import CHAT_FIELDS as _FIELDS
-from .dialect import Dialect, ModelRule
-from .errors import ConfigError
-from .limits import Limits
-
-__all__ = ["PROVIDERS", "Dialect", "ModelRule", "Provider", "Urls", "provider_for_host", "resolve_api_url"]
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """One row.
-
-    Attributes:
-        name: lower-case id, used in ``open_engine("name:model")`` and in errors.
-        title: how the provider writes its own name.
-        base_url: root that the codec's paths are appended to; None where the user must give ``api_url``.
-        key_env: environment variables that may hold the key, in order; empty for servers without authentication.
-        codec, auth: names that ``engines/remote`` resolves; an auth other than these two is a header's name.
-        dialect: the differences.
-        limits: what is known of the provider's limits.
-        models_path: path of the model list below ``base_url``, or None.
-        headers: fixed request headers.
-        note: what a user is told when it matters (a service that has ended).
-        key_required: whether a missing key is an error before anything is sent.
-        hosts: further hosts that are this provider; one that begins with a dot stands for every host below it.
-        api_path: what is added to an ``api_url`` that has no path of its own, where ``base_url`` does not tell.
-    """
-
-    name: str
-    title: str
-    base_url: str | None
-    key_env: tuple[str, ...] = ()
-    codec: str = "openai_chat"
-    auth: Literal["bearer", "none", "api-key", "x-api-key", "x-goog-api-key"] = "bearer"
-    dialect: Dialect = field(default_factory=Dialect)
-    limits: Limits = field(default_factory=Limits)
-    models_path: str | None = "/models"
-    headers: dict[str, str] = field(default_factory=dict)
-    note: str | None = None
-    key_required: bool = True
-    hosts: tuple[str, ...] = ()
-    api_path: str = "/v1"
-
+from ..dialect import CHAT_FIELDS as _FIELDS
+from ..dialect import Dialect, ModelRule
+from ..limits import Limits
+from .row import ChatModels, Provider
 
 _SAMPLERS = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repetition_penalty"}
 _SERVER = {
@@ -102,6 +58,22 @@ _GROK_RULES = (
     ),
 )
 
+_OPENAI_OTHERS = (
+    "babbage-",
+    "chatgpt-image",
+    "computer-use",
+    "dall-e-",
+    "davinci-",
+    "gpt-image",
+    "gpt-realtime",
+    "gpt-audio",
+    "omni-moderation-",
+    "sora-",
+    "text-embedding-",
+    "text-moderation",
+    "tts-",
+    "whisper-",
+)
 _COMPLETION_TOKENS = _but(_FIELDS, max_new_tokens="max_completion_tokens")
 _OPENAI = Dialect(
     fields=_COMPLETION_TOKENS,
@@ -134,7 +106,7 @@ _LLAMA = Dialect(
     template_kwargs=True,
 )
 
-_ROWS = (
+ROWS = (
     Provider(
         "openai",
         "OpenAI",
@@ -142,6 +114,7 @@ _ROWS = (
         ("OPENAI_API_KEY",),
         dialect=_OPENAI,
         limits=Limits(charge="reserve"),
+        chat_models=ChatModels(others=_OPENAI_OTHERS),
         hosts=(".api.openai.com",),
     ),
     Provider(
@@ -167,6 +140,7 @@ _ROWS = (
             user_field=None,
             logprobs_count=True,
         ),
+        chat_models=ChatModels("type", "chat"),
         hosts=("api.together.xyz",),
     ),
     Provider(
@@ -223,6 +197,7 @@ _ROWS = (
             guided={"json": "json_schema", "grammar": "response_format.grammar", "choice": "response_format.grammar"},
             reasoning="reasoning_content",
         ),
+        chat_models=ChatModels("supports_chat", value=True),
         hosts=("us.api.fireworks.ai",),
     ),
     Provider(
@@ -353,89 +328,3 @@ _ROWS = (
     Provider("remote_vllm", "vLLM server", None, ("VLLM_API_KEY",), dialect=_VLLM, key_required=False),
     Provider("remote", "OpenAI-compatible server", None, dialect=_ANY_SERVER, key_required=False),
 )
-
-PROVIDERS: dict[str, Provider] = {row.name: row for row in _ROWS}
-"""Every row by its name."""
-
-
-_HOSTS: dict[str, Provider] = {
-    host: row
-    for row in _ROWS
-    for host in (*row.hosts, *([urlsplit(row.base_url).hostname or ""] if row.base_url else []))
-    if host not in {"127.0.0.1", "localhost"}  # what listens on this machine is for the user to say
-}
-
-
-def provider_for_host(host: str) -> Provider | None:
-    """The row of a well-known host (``"api.groq.com"``, a port is ignored), or None."""
-    host = host.lower().partition(":")[0].rstrip(".")
-    found = _HOSTS.get(host)
-    while found is None and "." in host:
-        host = host.partition(".")[2]
-        found = _HOSTS.get("." + host)
-    return found
-
-
-class Urls(NamedTuple):
-    """An ``api_url``, taken apart.
-
-    Attributes:
-        base: what a codec's path is appended to, without a slash at its end.
-        query: the query to append after the path, ``""`` or with its ``?``.
-        models: the whole URL of the model list, or None.
-    """
-
-    base: str
-    query: str
-    models: str | None
-
-    def join(self, path: str) -> str:
-        """The URL of one of a codec's paths."""
-        return self.base + path + self.query
-
-
-_ENDPOINTS = ("/chat/completions", "/completions", "/responses", "/models")
-
-
-def resolve_api_url(api_url: str, provider: Provider) -> Urls:
-    """Where an ``api_url`` leads: it may be the full endpoint (``.../chat/completions``), the base (``.../v1``) or
-    only ``http://host:port``, with or without a slash at its end; a query (``api-version``) stays on every URL.
-
-    A bare host gets the path that the provider's own base URL has, else ``/v1``. A path is never doubled. The model
-    list of an Azure deployment is that of its resource.
-
-    Raises:
-        ConfigError: it is no absolute http or https URL.
-    """
-    try:
-        parts = urlsplit(api_url.strip())
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        valid = False
-    if not valid:
-        shown = api_url.strip().rpartition("@")[2][:100]  # never the part that may be a password
-        raise ConfigError(
-            f"api_url: {shown!r} is not a URL; write it with scheme and host, for example http://localhost:8000/v1",
-            path="remote_params.api_url",
-        )
-    path = parts.path.rstrip("/")
-    if path.endswith("/generate"):  # SGLang's native endpoint, in older configurations: the chat face is beside it
-        path = path.removesuffix("/generate") + "/v1"
-    for ending in (provider.dialect.path, *_ENDPOINTS):
-        if path.endswith(ending):
-            path = path.removesuffix(ending).rstrip("/")
-            break
-    else:
-        if not path:
-            path = _own_path(parts.hostname or "", provider)
-    base = f"{parts.scheme}://{parts.netloc}{path}"
-    query = f"?{parts.query}" if parts.query else ""
-    listed = base.partition("/deployments/")[0]
-    return Urls(base, query, None if provider.models_path is None else listed + provider.models_path + query)
-
-
-def _own_path(host: str, provider: Provider) -> str:
-    known = provider_for_host(host) or provider
-    if known.base_url is None:
-        return known.api_path
-    return urlsplit(known.base_url).path.rstrip("/") if known is provider_for_host(host) else "/v1"

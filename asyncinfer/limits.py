@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 Resource = Literal["requests", "tokens", "input_tokens", "output_tokens"]
@@ -56,6 +56,8 @@ class Limits:
         start_concurrency: where the window begins, or None for the algorithm's constant.
         min_interval: least seconds between the request starts of one worker (``politeness_policy``).
         max_retries: further attempts after the first, or None for the algorithm's own bound.
+        backoff_first, backoff_most: seconds before the first retry after a fault, and at most; None for the
+            algorithm's own.
         charge: when output tokens count: ``"actual"`` as produced, ``"reserve"`` the maximum at admission and for good,
             ``"settle"`` the maximum at admission, trued up at the end.
     """
@@ -69,5 +71,6 @@ class Limits:
     start_concurrency: int | None = None
     min_interval: float = 0.0
     max_retries: int | None = None
+    backoff_first: float | None = None
+    backoff_most: float | None = None
     charge: Literal["actual", "reserve", "settle"] = "actual"
-    extra: dict[str, float] = field(default_factory=dict)

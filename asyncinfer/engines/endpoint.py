@@ -108,6 +108,8 @@ def limits_of(provider: Provider, remote: RemoteParams) -> Limits:
         "initial_concurrency": "start_concurrency",
         "politeness_policy": "min_interval",
         "max_retries": "max_retries",
+        "retry_backoff_base": "backoff_first",
+        "retry_backoff_max": "backoff_most",
         "use_adaptive_concurrency": "adaptive",
     }
     for ours, theirs in names.items():

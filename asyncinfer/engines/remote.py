@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..params import GenerationParams, ModelParams, RemoteParams
     from ..providers import Provider
     from ..request import Request
-    from ..scheduling.limiter import Limiter
+    from ..scheduling.limiter import Limiter, Ticket
     from ..transport.protocol import Transport
     from .endpoint import Endpoint
     from .source import Source
@@ -106,6 +106,15 @@ class RemoteInferenceEngine(Engine):
         if found is None:
             found = endpoint.limiters[model] = shared_limiter((*endpoint.identity, model), endpoint.limits)
         return found
+
+    def ticket(self, request: Request) -> Ticket:
+        # The limiter is shared with other engines; how often this one tries again is its own affair.
+        return self.limiter(request).ticket(
+            self.cost(request),
+            tenant=request.tenant,
+            weight=request.weight,
+            max_retries=self.endpoint(request).limits.max_retries,
+        )
 
     def limits(self) -> Limits:
         assert self._default_plan is not None

@@ -42,6 +42,8 @@ class Core:
         self.sent = self.accepts = self.throttled = self.overloaded = self.faults = 0
         self._rng = rng
         self._max_retries = limits.max_retries
+        self._backoff_first = limits.backoff_first
+        self._backoff_most = limits.backoff_most
         self._sleeping: list[tuple[float, int, Call]] = []
         self._asleep = 0
         self._unanswered = 0  # requests in flight whose head has not arrived
@@ -223,10 +225,11 @@ class Core:
         if not retry.may_retry(kind, call.attempts, max_retries, wait):
             return False
         if kind is RetryKind.TRANSIENT:
-            if not self.budget.spend(now):
-                return False
             call.faults += 1
-            call.not_before = now + max(retry.backoff(call.faults, self._rng), wait or 0.0)
+            # In an outage retries thin out to the longest wait; giving up early would lose work that time would save.
+            step = call.faults if self.budget.spend(now) else retry.LAST_STEP
+            pause = retry.backoff(step, self._rng, self._backoff_first, self._backoff_most)
+            call.not_before = now + max(pause, wait or 0.0)
         return True
 
     def _slow_down(

@@ -2,7 +2,7 @@
 
 Pure policy: ``now`` is an argument, chance is injected. Refusals for rate or load wait at the shared gate
 (`pace.Gate`); faults of a server or the network wait each for itself, and draw on a budget that keeps retries from
-multiplying an outage (the idea of Finagle's ``RetryBudget``).
+multiplying an outage (the idea of Finagle's ``RetryBudget``, which gives up where this one waits the longest).
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ LONGEST_WAIT = 60.0
 BACKOFF_FIRST = 0.5
 BACKOFF_MOST = 30.0
 """Seconds before the first retry after a fault (doubling), and at most; times a jitter of 0.5 to 1."""
+LAST_STEP = 11
+"""The step of `backoff` from which on it is as long as it gets."""
 
 
 class RetryBudget:
@@ -81,6 +83,9 @@ def may_retry(kind: RetryKind, attempts: int, max_retries: int | None, retry_aft
     return attempts < most and not (retry_after is not None and retry_after > LONGEST_WAIT)
 
 
-def backoff(faults: int, rng: Random) -> float:
-    """Seconds to wait after the ``faults``-th fault of one call (from 1)."""
-    return float(min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(faults - 1, 10)) * rng.uniform(0.5, 1.0))
+def backoff(faults: int, rng: Random, first: float | None = None, most: float | None = None) -> float:
+    """Seconds to wait after the ``faults``-th fault of one call (from 1); ``first`` and ``most`` where the user set
+    them."""
+    begin = BACKOFF_FIRST if first is None else first
+    cap = max(BACKOFF_MOST, begin) if most is None else most
+    return float(min(cap, begin * 2.0 ** min(faults - 1, LAST_STEP - 1)) * rng.uniform(0.5, 1.0))

@@ -48,7 +48,7 @@ def check_weight(weight: float) -> None:
 
 
 def stricter(first: Limits, second: Limits) -> Limits:
-    """The limits that keep both. ``start_concurrency``, ``max_retries`` and ``extra`` stay as in ``first``."""
+    """The limits that keep both. What concerns retries and the start stays as in ``first``."""
     return replace(
         first,
         requests_per_minute=_least(first.requests_per_minute, second.requests_per_minute),

@@ -149,11 +149,26 @@ def test_server_faults_do_not_cut_and_do_not_hold_a_slot():
     assert world.times[-1] == pytest.approx(0.375)
 
 
-def test_faults_stop_at_the_retry_budget():
+def test_faults_beyond_the_retry_budget_wait_the_longest_and_are_not_lost():
     world = World(Limits(start_concurrency=1000, max_concurrency=1000))
     calls = [world.call() for _ in range(100)]
-    assert sum(world.refuse(call, TRANSIENT) for call in calls) == 10 + 20
+    assert all(world.refuse(call, TRANSIENT) for call in calls)
+    waits = sorted(call.not_before - world.now for call in calls)
+    assert sum(wait <= 0.5 for wait in waits) == 10 + 20
+    assert all(15.0 <= wait <= 30.0 for wait in waits[30:])
     assert world.core.window.size == 1000
+
+
+def test_the_users_backoff():
+    world = World(Limits(backoff_first=4.0, backoff_most=6.0))
+    call = world.call()
+    waits = []
+    for _ in range(4):
+        assert world.refuse(call, TRANSIENT)
+        waits.append(call.not_before - world.now)
+        world.offer(call)
+        world.run(until=world.now + 10)
+    assert waits == [pytest.approx(3.0), *[pytest.approx(4.5)] * 3]  # times the middle of the jitter
 
 
 def test_a_fault_may_name_its_own_wait():

@@ -50,7 +50,7 @@ class Decoder(Protocol):
 
     def close(self) -> list[Event]:
         """The body ended. Events that only the end completes; raises `StreamTruncated` if the format's terminal
-        marker was not seen."""
+        marker was not seen. Idempotent: call until it gives no events, an error may follow them."""
         ...
 
 

@@ -218,7 +218,7 @@ def _read(body: bytes) -> _Said:
     if text[:1] in {b"{", b"[", b'"'}:
         try:
             return _said(msgspec.json.decode(text))
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
     if text.startswith(b"data:"):  # an error sent as an event although the status told it too
         return _read(text.removeprefix(b"data:").partition(b"\n")[0])

@@ -65,19 +65,27 @@ class Choice(msgspec.Struct, gc=False):
 
 
 class Chunk(msgspec.Struct, gc=False):
-    """One chunk or document."""
+    """One chunk, but for what only the first of a stream is asked for."""
 
     choices: list[Choice] | None = None
     usage: Any = None
-    id: str | None = None
-    model: str | None = None
     error: Any = None
     x_groq: Any = None
     status_code: Any = None
 
 
+class Head(Chunk, gc=False):
+    """A first chunk, or a document."""
+
+    id: str | None = None
+    model: str | None = None
+
+
+read_head = msgspec.json.Decoder(Head).decode
+"""The short way for a first chunk; raises `msgspec.DecodeError` for what is odd or broken."""
+
 read_chunk = msgspec.json.Decoder(Chunk).decode
-"""The short way; raises `msgspec.DecodeError` for what is odd or broken."""
+"""The same for the others."""
 
 
 def parse_json(data: bytes) -> Any:
@@ -93,7 +101,7 @@ def parse_json(data: bytes) -> Any:
         raise ProtocolError(f"The provider sent something that is not JSON: {shown!r}") from None
 
 
-def read_odd(data: bytes) -> Chunk:
+def read_odd(data: bytes) -> Head:
     """The chunk in data that the short way refused.
 
     Raises:
@@ -103,7 +111,7 @@ def read_odd(data: bytes) -> Chunk:
     if not isinstance(value, dict):
         raise ProtocolError(f"The provider sent JSON that is not an object: {redact(str(value))[:120]!r}")
     choices = value.get("choices")
-    return Chunk(
+    return Head(
         choices=[_choice(item, at) for at, item in enumerate(choices) if isinstance(item, dict)]
         if isinstance(choices, list)
         else None,

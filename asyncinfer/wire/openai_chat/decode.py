@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...errors import AsyncInferError, EventTooLargeError, ProtocolError, RetryKind, StreamTruncated
+from ...errors import AsyncInferError, EventTooLargeError, ProtocolError, StreamTruncated
 from ...events import (
     Event,
     Finish,
@@ -31,7 +31,7 @@ from ...events import (
 from ..sse import MAX_EVENT_BYTES, SSEDecoder
 from ..status import error_from_object
 from .calls import CallTracker
-from .chunks import Choice, Chunk, Delta, parse_json, read_chunk, read_odd
+from .chunks import Choice, Chunk, Delta, Head, parse_json, read_chunk, read_head, read_odd
 from .usage import FINISH_REASONS, read_usage
 
 if TYPE_CHECKING:
@@ -128,18 +128,19 @@ class ChatDecoder:
         return out
 
     def close(self) -> list[Event]:
-        """The body ended.
+        """The body ended. Idempotent: where it gives events, a further call gives none, or raises what followed them.
 
         Raises:
-            StreamTruncated: the answer is not complete. Worth another try where nothing of it had arrived.
+            StreamTruncated: the answer is not complete.
             APIError, ProtocolError: as `feed`.
         """
         if self._broken is not None:
             raise self._broken
         out: list[Event] = []
         try:
-            if self._document is not None:
-                self._read_document(b"".join(self._document), out)
+            document, self._document = self._document, None
+            if document is not None:
+                self._read_document(b"".join(document), out)
             elif self._sse is not None:
                 self._last_event(self._sse.close(), out)
             self._end(out)
@@ -192,8 +193,8 @@ class ChatDecoder:
         if self.done:
             return
         try:
-            chunk = read_chunk(data)
-        except (msgspec.DecodeError, RecursionError):
+            chunk: Chunk = read_chunk(data) if self._started else read_head(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             text = data.strip()
             if text.startswith(b"[DONE]"):
                 self.done = True
@@ -205,7 +206,7 @@ class ChatDecoder:
                 text = _only_element(text)
             chunk = read_odd(text)
             self._odd = True
-        if not self._started:
+        if not self._started and isinstance(chunk, Head):
             self._start(chunk, out)
         for choice in chunk.choices or ():
             delta = choice.delta
@@ -236,7 +237,7 @@ class ChatDecoder:
 
     # -- one chunk -----------------------------------------------------------------------------------------------------
 
-    def _start(self, chunk: Chunk, out: list[Event]) -> None:
+    def _start(self, chunk: Head, out: list[Event]) -> None:
         if chunk.choices or chunk.id:
             self._started = True
             out.append(Start(chunk.id or "", chunk.model or ""))
@@ -354,11 +355,9 @@ class ChatDecoder:
         called = answer.calls is not None and answer.calls.count > 0
         return Finish(FinishReason.TOOL_CALLS if called else FinishReason.STOP, index)
 
-    def _truncated(self, what: str) -> StreamTruncated:
-        empty = not any(answer.any for answer in self._answers.values())
-        return StreamTruncated(
-            f"{what}: no finish reason and no [DONE] was seen.", retry=RetryKind.TRANSIENT if empty else None
-        )
+    @staticmethod
+    def _truncated(what: str) -> StreamTruncated:
+        return StreamTruncated(f"{what}: no finish reason and no [DONE] was seen.")
 
 
 def _finish(choice: Choice, answer: _Answer, index: int) -> Finish:
@@ -385,7 +384,7 @@ def _logprobs(value: Any, content: Any) -> list[Any] | None:
         if isinstance(tokens, list) and isinstance(numbers, list):
             return [{"token": token, "logprob": number} for token, number in zip(tokens, numbers, strict=False)] or None
         return None
-    if isinstance(value, (int, float)) and isinstance(content, str) and content:
+    if isinstance(value, (int, float)) and value == value and isinstance(content, str) and content:  # noqa: PLR0124  NaN
         return [{"token": content, "logprob": value}]
     return value if isinstance(value, list) and value else None
 

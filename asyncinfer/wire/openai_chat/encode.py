@@ -71,7 +71,7 @@ def unsupported(request: Request, dialect: Dialect) -> list[str]:
     ``guided_decoding.json`` is named where the provider only promises JSON, not the schema.
     """
     generation = request.generation
-    asked = generation.model_fields_set
+    asked = request.chosen
     dropped = _dropped(request, dialect)
     fields = type(generation).model_fields
     names = []
@@ -107,7 +107,7 @@ def _dropped(request: Request, dialect: Dialect) -> dict[str, Any]:
 
 
 def _put_params(body: dict[str, Any], request: Request, dialect: Dialect) -> None:
-    asked, generation = request.generation.model_fields_set, request.generation
+    asked, generation = request.chosen, request.generation
     dropped = _dropped(request, dialect)
     for name, wire in dialect.fields.items():
         if name not in asked or name in dropped:
@@ -128,9 +128,7 @@ def _put_logprobs(body: dict[str, Any], request: Request, dialect: Dialect, drop
     if "logprobs" not in dialect.fields or "logprobs" in dropped:
         return
     top = request.asked("top_logprobs")
-    wanted = bool(request.asked("logprobs")) or (
-        top is not None and "logprobs" not in request.generation.model_fields_set
-    )
+    wanted = bool(request.asked("logprobs")) or (top is not None and "logprobs" not in request.chosen)
     if dialect.logprobs_count:
         body.pop(dialect.fields["logprobs"], None)
         if wanted:

@@ -103,7 +103,7 @@ def parse_chat_request(body: bytes) -> ChatRequest:
     """
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _bad(f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise _bad("the body must be a JSON object")

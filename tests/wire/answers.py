@@ -475,7 +475,7 @@ CASES: dict[str, Case] = {
     ),
     "document without a reason": Case(document({"content": "x"}, None), [START, TextDelta("x"), Finish(F.UNKNOWN, 0)]),
     "document with an error": Case(b'{"error":{"message":"busy","code":529}}', [], OverloadedError),
-    "document without choices": Case(b'{"choices":[]}', [], ProtocolError),
+    "document without choices": Case(b'{"id":"c1","choices":[]}', [], ProtocolError),
     "document that is a model list": Case(b'{"object":"list","data":[]}', [], ProtocolError),
     "document cut": Case(document({"content": "x"})[:-20], [], StreamTruncated),
     "document that is not json": Case(b"{not json}", [], ProtocolError),

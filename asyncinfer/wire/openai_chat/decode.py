@@ -151,7 +151,7 @@ class ChatDecoder:
     def _break(self, error: AsyncInferError, out: list[Event]) -> None:
         """Hand out what came before an error first: it was paid for. The error follows with the next call."""
         self._broken = error
-        if not out:
+        if not any(type(event) is not Start for event in out):
             raise error
 
     def _begin(self, chunk: bytes) -> list[Event]:

@@ -365,25 +365,27 @@ class _Run:
         result: Any = None
         error: BaseException | None = None
         cancelled = anyio.get_cancelled_exc_class()
-        async with anyio.create_task_group() as group:
+        try:
+            async with anyio.create_task_group() as group:
 
-            async def ticker() -> None:
-                nonlocal error
+                async def ticker() -> None:
+                    nonlocal error
+                    try:
+                        await self._tick()
+                    except Exception as raised:  # noqa: BLE001 -- handed to the caller, bare
+                        error = raised
+                        group.cancel_scope.cancel()
+
+                group.start_soon(ticker)
                 try:
-                    await self._tick()
-                except Exception as raised:  # noqa: BLE001 -- handed to the caller, bare
+                    result = await work(*args)
+                except cancelled:
+                    raise
+                except BaseException as raised:  # noqa: BLE001 -- handed to the caller, bare: Ctrl-C, too
                     error = raised
-                    group.cancel_scope.cancel()
-
-            group.start_soon(ticker)
-            try:
-                result = await work(*args)
-            except cancelled:
-                raise
-            except BaseException as raised:  # noqa: BLE001 -- handed to the caller, bare: Ctrl-C, too
-                error = raised
-            group.cancel_scope.cancel()
-        self._tell()
+                group.cancel_scope.cancel()
+        finally:
+            self._tell()  # also where it was cancelled: what is said last must be what is kept
         if error is not None:
             raise error
         return result

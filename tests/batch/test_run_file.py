@@ -484,21 +484,21 @@ async def test_an_input_that_changes_meanwhile_is_noticed(rows, tmp_path):
 
 
 async def test_progress_is_told_and_filed(rows, tmp_path):
-    source = rows(*(ask(f"q{n}") for n in range(30)), b"bad")
+    source = rows(*(ask(f"q{n}") for n in range(60)), b"bad")
     seen: list[BatchProgress] = []
     target = tmp_path / "sub" / "progress.json"
-    await run_file(Echo(pace=0.1), source, tmp_path / "out.jsonl", on_progress=seen.append, progress_path=target)
+    await run_file(Echo(pace=0.3), source, tmp_path / "out.jsonl", on_progress=seen.append, progress_path=target)
     state = json.loads(target.read_text())
     assert list(state) == ["total", "completed", "failed", "updated_at"]
-    assert (state["total"], state["completed"], state["failed"]) == (31, 30, 1)
+    assert (state["total"], state["completed"], state["failed"]) == (61, 60, 1)
     assert state["updated_at"].endswith("+00:00")
     assert [progress.phase for progress in seen] == sorted(
         (progress.phase for progress in seen), key=["reading", "running", "writing"].index
     )
-    assert seen[-1].completed == 30
+    assert seen[-1].completed == 60
     assert seen[-1].seconds_left == 0
     assert max(progress.in_flight for progress in seen) > 1
-    assert seen[-1].output_tokens == 150
+    assert seen[-1].output_tokens == 300
 
 
 async def test_a_progress_file_that_cannot_be_written_stops_nothing(rows, tmp_path, caplog):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Type,
     )
     from .engines.base import Engine
+    from .engines.bedrock import BedrockInferenceEngine
     from .engines.fallback import FallbackEngine
     from .engines.llama_cpp import LlamaCppInferenceEngine
     from .engines.opening import open_engine
@@ -113,6 +114,7 @@ _ROOMS = {
         "ContentItem Conversation FunctionCall FunctionDefinition Message Role ToolCall ToolDefinition Type"
     ),
     "engines.base": "Engine",
+    "engines.bedrock": "BedrockInferenceEngine",
     "engines.fallback": "FallbackEngine",
     "engines.llama_cpp": "LlamaCppInferenceEngine",
     "engines.opening": "open_engine",
@@ -144,6 +146,7 @@ __all__ = [
     "AsyncInferError",
     "AuthenticationError",
     "BadRequestError",
+    "BedrockInferenceEngine",
     "CerebrasInferenceEngine",
     "Choice",
     "Completion",

@@ -19,6 +19,7 @@ ENGINES: dict[InferenceEngineType, tuple[str, str]] = {
     InferenceEngineType.REMOTE: ("remote", "RemoteInferenceEngine"),
     InferenceEngineType.REMOTE_VLLM: ("remote", "RemoteVLLMInferenceEngine"),
     InferenceEngineType.SGLANG: ("remote", "SGLangInferenceEngine"),
+    InferenceEngineType.BEDROCK: ("bedrock", "BedrockInferenceEngine"),
     InferenceEngineType.OPENAI: ("remote", "OpenAIInferenceEngine"),
     InferenceEngineType.TOGETHER: ("remote", "TogetherInferenceEngine"),
     InferenceEngineType.DEEPSEEK: ("remote", "DeepSeekInferenceEngine"),

@@ -325,6 +325,31 @@ ROWS = (
         ),
         key_required=False,
     ),
+    Provider(
+        "bedrock",
+        "Amazon Bedrock",
+        None,
+        ("AWS_BEARER_TOKEN_BEDROCK",),
+        codec="bedrock",
+        dialect=Dialect(
+            fields={
+                "max_new_tokens": "inferenceConfig.maxTokens",
+                "temperature": "inferenceConfig.temperature",
+                "top_p": "inferenceConfig.topP",
+                "stop_strings": "inferenceConfig.stopSequences",
+                "tool_choice": "toolConfig.toolChoice",
+                # The names of these two are the model vendor's: see wire.bedrock.families.
+                "top_k": "additionalModelRequestFields",
+                "reasoning_effort": "additionalModelRequestFields",
+            },
+            guided={"json": "outputConfig.textFormat"},
+            image_urls=False,
+            user_field="requestMetadata.user_id",
+        ),
+        limits=Limits(charge="settle"),
+        models_path=None,
+        key_required=False,  # there is the whole chain of AWS credentials
+    ),
     Provider("remote_vllm", "vLLM server", None, ("VLLM_API_KEY",), dialect=_VLLM, key_required=False),
     Provider("remote", "OpenAI-compatible server", None, dialect=_ANY_SERVER, key_required=False),
 )

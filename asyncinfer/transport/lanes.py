@@ -1,8 +1,9 @@
 """The connections of one event loop: a stack of lanes for each origin, each lane one connection.
 
 A lane is an httpx transport whose pool holds a single connection, and it serves one exchange at a time. That makes
-taking and giving back O(1) (one pool of 500 connections spends 16 ms of CPU on every request, walking over them; see
-``benchmarks``), and it makes an early exit simple: the lane is thrown away, whatever state its connection is in.
+taking and giving back O(1): measured, one httpx pool with 500 connections in use spends 15 ms of CPU on every request,
+walking over them, and lanes 1 ms. It also makes an early exit simple: the lane is thrown away, whatever state its
+connection is in.
 
 There is no cap: how many requests are in flight is the scheduler's business. The last lane given back is the first one
 taken, so surplus lanes grow old at the bottom of the stack and are closed there.

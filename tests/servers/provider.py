@@ -343,8 +343,8 @@ class _Connection(asyncio.Protocol):
     def _burst(self, answer: _Answer) -> None:
         """Everything at once: one system call for an answer."""
         answer.sent = sum(tokens for _, tokens in answer.writes)
+        self._finished(answer)  # counted first: a client that has the answer may look at the counters
         self.transport.write(b"".join(data for data, _ in answer.writes))
-        self._finished(answer)
 
     def _play(self) -> None:
         answer, provider = self.answer, self.provider
@@ -352,17 +352,21 @@ class _Connection(asyncio.Protocol):
         answer.timer = None
         while not self.paused:
             data, tokens = answer.writes.popleft()
-            self.transport.write(data)
             answer.sent += tokens
+            if not answer.writes and answer.cut_after is None:
+                self._finished(answer)
+                self.transport.write(data)
+                if self.buffer:
+                    self.data_received(b"")
+                return
+            self.transport.write(data)
             if answer.cut_after is not None and answer.sent >= answer.cut_after:
                 self.answer = None
                 provider.stats.in_flight -= 1
                 self.transport.close()
                 return
-            if not answer.writes:
+            if not answer.writes:  # the cut would come after the end
                 self._finished(answer)
-                if self.buffer:
-                    self.data_received(b"")
                 return
             if provider.per_token and answer.writes[0][1]:
                 answer.timer = provider.loop.call_later(provider.per_token * answer.writes[0][1], self._play)

@@ -110,7 +110,7 @@ async def test_the_events_of_an_answer(engine):
 async def test_it_really_streams(engine):
     """The first token is handed over while the engine still has more than a thousand to make."""
     await engine.ready()
-    source = await engine.open(engine._plan(LONG, None, None, None, None).request(COUNT, "", 1.0))
+    source = await engine.open(engine.plan(LONG, None, None, None, None).request(COUNT, "", 1.0))
     batches = []
     while (events := await source.pull()) is not None:
         batches.append(sum(type(event) is TextDelta for event in events))

@@ -16,7 +16,7 @@ _CONTENT_TYPE = "application/vnd.amazon.eventstream"
 def frame(headers: dict[str, str], payload: bytes) -> bytes:
     """One message, all headers strings."""
     head = b"".join(
-        bytes([len(name)]) + name.encode() + b"\x07" + struct.pack(">H", len(value.encode())) + value.encode()
+        bytes([len(name.encode())]) + name.encode() + b"\x07" + struct.pack(">H", len(value.encode())) + value.encode()
         for name, value in headers.items()
     )
     prelude = struct.pack(">II", 16 + len(head) + len(payload), len(head))

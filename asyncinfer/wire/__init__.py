@@ -7,16 +7,21 @@ between providers of one format is a value in the `Dialect`.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .protocol import Codec
 
+_CODECS = {
+    "openai_chat": (".openai_chat", "OpenAIChatCodec"),
+    "anthropic_messages": (".anthropic", "AnthropicCodec"),
+    "gemini": (".gemini", "GeminiCodec"),
+}
+
 
 def codec(name: str) -> Codec:
-    """The codec that a provider's row names. Raises KeyError for a name that no codec has."""
-    if name == "openai_chat":
-        from .openai_chat import OpenAIChatCodec
-
-        return OpenAIChatCodec()
-    raise KeyError(name)
+    """The codec that a provider's row names, loaded when it is asked for. Raises KeyError where no codec has the name."""
+    module, kind = _CODECS[name]
+    made: Codec = getattr(import_module(module, __name__), kind)()
+    return made

@@ -21,7 +21,7 @@ _CODECS = {
 
 
 def codec(name: str) -> Codec:
-    """The codec that a provider's row names, loaded when it is asked for. Raises KeyError where no codec has the name."""
+    """The codec that a provider's row names, loaded when asked for. Raises KeyError where no codec has the name."""
     module, kind = _CODECS[name]
     made: Codec = getattr(import_module(module, __name__), kind)()
     return made

@@ -43,6 +43,12 @@ def test_the_stream_in_ten_lines_is_the_example():
     assert shown in [ast.unparse(ast.parse(code)) for code in blocks("python")]
 
 
+def test_every_engine_is_in_the_table():
+    table = [line.split("|")[1].strip(" `") for line in README.splitlines() if line.startswith("| `")]
+    engines = [name for name in asyncinfer.__all__ if name.endswith("InferenceEngine")]
+    assert sorted(table) == sorted(engines)
+
+
 def test_extras_of_the_readme_exist():
     named = set(re.findall(r"asyncinfer\[([\w,-]+)\]|'\.\[([\w,-]+)\]'", README))
     extras = {extra for pair in named for group in pair if group for extra in group.split(",")}

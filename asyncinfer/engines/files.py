@@ -1,4 +1,4 @@
-"""Images that a conversation names by path, read before a codec sees them.
+"""Images, documents and sounds that a conversation names by path, read before a codec sees them.
 
 The caller of an engine may name files: it is the program's own user. Whoever takes conversations from a network must
 refuse such items before they get here.
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from ..request import Request
 
 
+_BY_PATH = {Type.IMAGE_PATH, Type.DOCUMENT_PATH, Type.AUDIO_PATH}
+
+
 def names_files(request: Request) -> bool:
-    """Whether some image is named by path and not yet read."""
+    """Whether some file is named by path and not yet read."""
     return any(
         isinstance(message.content, list) and any(_unread(item) for item in message.content)
         for message in request.conversation.messages
@@ -25,7 +28,7 @@ def names_files(request: Request) -> bool:
 
 
 async def with_files(request: Request) -> Request:
-    """The same request with every named image read, in a worker thread.
+    """The same request with every named file read, in a worker thread.
 
     Raises:
         ConfigError: a file cannot be read.
@@ -34,14 +37,14 @@ async def with_files(request: Request) -> Request:
 
     from anyio import to_thread
 
-    return replace(request, conversation=await to_thread.run_sync(_read_images, request.conversation))
+    return replace(request, conversation=await to_thread.run_sync(_read_files, request.conversation))
 
 
 def _unread(item: object) -> bool:
-    return isinstance(item, ContentItem) and item.type == Type.IMAGE_PATH and item.binary is None
+    return isinstance(item, ContentItem) and item.type in _BY_PATH and item.binary is None
 
 
-def _read_images(conversation: Conversation) -> Conversation:
+def _read_files(conversation: Conversation) -> Conversation:
     messages: list[Message] = []
     for message in conversation.messages:
         content = message.content
@@ -59,4 +62,4 @@ def _read(item: ContentItem) -> bytes:
         return path.read_bytes()
     except OSError as error:
         reason = error.strerror or error
-        raise ConfigError(f"cannot read the image {path}: {reason}", path="messages.content") from error
+        raise ConfigError(f"cannot read the file {path}: {reason}", path="messages.content") from error

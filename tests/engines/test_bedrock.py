@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
@@ -172,8 +173,9 @@ async def test_three_turns_with_tools_thinking_and_an_image(tmp_path: Any) -> No
         + event("contentBlockStop", contentBlockIndex=3)
         + finish("tool_use", cacheReadInputTokens=100, cacheWriteInputTokens=20)
     )
-    picture = tmp_path / "x.png"
+    picture, paper = tmp_path / "x.png", tmp_path / "notes.md"
     picture.write_bytes(PNG)
+    paper.write_text("# Notes")
     with CannedServer(streamed(first), streamed(words("Rain."))) as server:
         engine = engine_for(server)
         tools = [{"type": "function", "function": {"name": "wx", "parameters": {"type": "object"}}}]
@@ -185,6 +187,7 @@ async def test_three_turns_with_tools_thinking_and_an_image(tmp_path: Any) -> No
                     content=[
                         ContentItem(type=Type.TEXT, content="Weather?"),
                         ContentItem(type=Type.IMAGE_PATH, content=str(picture)),
+                        ContentItem(type=Type.DOCUMENT_PATH, content=str(paper)),
                     ],
                 ),
             ]
@@ -210,7 +213,9 @@ async def test_three_turns_with_tools_thinking_and_an_image(tmp_path: Any) -> No
         await engine.generate(again, tools=tools)
         sent = server.requests[2].json
         assert sent["system"] == [{"text": "Be brief."}]
-        assert sent["messages"][0]["content"][1]["image"]["format"] == "png"
+        _, image, notes = sent["messages"][0]["content"]
+        assert image["image"] == {"format": "png", "source": {"bytes": b64encode(PNG).decode()}}
+        assert notes["document"] == {"format": "md", "name": "notes", "source": {"bytes": "IyBOb3Rlcw=="}}
         assert sent["messages"][1]["content"] == [
             {"reasoningContent": {"reasoningText": {"text": "Need weather.", "signature": "c2lnbmVk"}}},
             {"reasoningContent": {"redactedContent": "c2Vh"}},

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         DeepSeekInferenceEngine,
         FireworksInferenceEngine,
         GoogleGeminiInferenceEngine,
+        GoogleVertexInferenceEngine,
         HuggingFaceRouterInferenceEngine,
         LambdaInferenceEngine,
         OpenAIInferenceEngine,
@@ -120,6 +121,7 @@ _ROOMS = {
     "engines.opening": "open_engine",
     "engines.remote": (
         "CerebrasInferenceEngine DeepSeekInferenceEngine FireworksInferenceEngine GoogleGeminiInferenceEngine "
+        "GoogleVertexInferenceEngine "
         "HuggingFaceRouterInferenceEngine LambdaInferenceEngine OpenAIInferenceEngine OpenRouterInferenceEngine "
         "ParasailInferenceEngine RemoteInferenceEngine RemoteVLLMInferenceEngine SambanovaInferenceEngine "
         "SGLangInferenceEngine TogetherInferenceEngine"
@@ -173,6 +175,7 @@ __all__ = [
     "FunctionDefinition",
     "GenerationParams",
     "GoogleGeminiInferenceEngine",
+    "GoogleVertexInferenceEngine",
     "GuidedDecodingParams",
     "HuggingFaceRouterInferenceEngine",
     "InferenceConfig",

@@ -10,15 +10,20 @@ from urllib.parse import urlsplit
 
 from .._version import __version__
 from ..errors import ConfigError
-from ..providers import provider_for_host, resolve_api_url
+from ..providers import PROVIDERS, provider_for_host, resolve_api_url
 from ..wire import codec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..limits import Limits
     from ..params import RemoteParams
-    from ..providers import Provider
+    from ..providers import Provider, Urls
     from ..scheduling.limiter import Limiter
+    from ..transport.auth import Credential
     from ..wire.protocol import Codec
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 class Endpoint:
@@ -28,31 +33,35 @@ class Endpoint:
         provider: the row that applies (that of a known host, for a generic engine).
         urls: base URL, query and model list.
         codec: the wire format.
-        headers: everything that is sent with each request, credentials included.
+        headers: everything that is sent with each request, credentials included unless they change with time.
+        credential: where those come from that change with time; None for a key.
         limits: how the limiter of this destination is set up.
         identity: key of the shared limiter: provider, base URL, a digest of the key. Never the key itself.
         limiters: limiters in use, by model.
     """
 
-    __slots__ = ("codec", "headers", "identity", "limiters", "limits", "provider", "urls")
+    __slots__ = ("codec", "credential", "headers", "identity", "limiters", "limits", "provider", "urls")
 
-    def __init__(self, provider: Provider, remote: RemoteParams, key: str | None, codec: Codec) -> None:
+    def __init__(self, provider: Provider, remote: RemoteParams, key: str | None, urls: Urls, codec: Codec) -> None:
         from ..transport.auth import sign
 
         self.provider = provider
-        self.urls = resolve_api_url(remote.api_url or provider.base_url or "", provider)
+        self.urls = urls
         self.codec = codec
+        auth, self.credential = find_auth(provider.auth, key)
         own = {name.lower(): value for name, value in remote.extra_headers.items()}
         headers = {"user-agent": f"asyncinfer/{__version__}", **provider.headers, **own}
         # What a user adds by hand is as likely a credential as not: none of it follows a redirect elsewhere.
-        self.headers = sign(provider.auth, headers, key, secret=own)
+        self.headers = sign(auth, headers, key, secret=own)
         self.limits = limits_of(provider, remote)
         digest = hashlib.sha256(repr((key, sorted(own.items()))).encode()).hexdigest()[:16]
         self.identity = (provider.name, self.urls.base, digest)
         self.limiters: dict[str, Limiter] = {}
 
 
-def resolve(provider: Provider, engine: str, remote: RemoteParams | None) -> Endpoint:
+def resolve(
+    provider: Provider, engine: str, remote: RemoteParams | None, model_kwargs: Mapping[str, Any] = _NOTHING
+) -> Endpoint:
     """Join row and parameters. Raises `ConfigError` for a missing URL or key, saying what to set."""
     assert remote is not None
     if remote.api_url:
@@ -64,7 +73,32 @@ def resolve(provider: Provider, engine: str, remote: RemoteParams | None) -> End
         raise ConfigError(
             f"{why}: set remote_params.api_url, for example http://localhost:8000/v1", path="remote_params.api_url"
         )
-    return Endpoint(provider, remote, find_key(provider, engine, remote), codec(provider.codec))
+    if provider.faces:
+        from .places import face
+
+        provider = face(provider, remote.api_url)
+    key = find_key(provider, engine, remote)
+    urls = resolve_api_url(remote.api_url or provider.base_url or "", provider)
+    if "{" in urls.base:
+        from . import places
+
+        if provider.keyed is not None and places.project(remote, model_kwargs, key) is None:
+            express = PROVIDERS[provider.keyed]
+            found = find_key(express, engine, remote)
+            if found is not None and find_auth(express.auth, found)[1] is None:
+                provider, key = express, found
+                urls = resolve_api_url(remote.api_url or provider.base_url or "", provider)
+        urls = places.filled(urls, remote, model_kwargs, key)
+    return Endpoint(provider, remote, key, urls, codec(provider.codec))
+
+
+def find_auth(auth: str, key: str | None) -> tuple[str, Credential | None]:
+    """The scheme that a key is sent by, and what is asked for headers where there is more to it than a key."""
+    if auth == "google":
+        from ..transport.google_auth import google_auth
+
+        return google_auth(key)
+    return auth, None
 
 
 def find_key(provider: Provider, engine: str, remote: RemoteParams) -> str | None:

@@ -6,7 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from ..errors import AsyncInferError, TransportError
+from ..errors import AsyncInferError, RetryKind, TransportError
 
 if TYPE_CHECKING:
     from ..events import Event
@@ -72,10 +72,13 @@ async def open_source(transport: Transport, endpoint: Endpoint, request: Request
     """Send a request. Raises the typed error, with its verdict, for a status of 400 or more."""
     codec, dialect = endpoint.codec, endpoint.provider.dialect
     wire = codec.encode(request, dialect)
+    sent = endpoint.headers.plus(wire.headers)
+    if endpoint.credential is not None:
+        sent = sent.plus(await endpoint.credential.headers())
     exchange = await transport.open(
         wire.method,
         endpoint.urls.join(wire.path),
-        endpoint.headers.plus(wire.headers),
+        sent,
         wire.body,
         connect_timeout=request.timeouts.connect,
     )
@@ -85,6 +88,8 @@ async def open_source(transport: Transport, endpoint: Endpoint, request: Request
         if exchange.status >= 400:
             error = codec.error(exchange.status, headers, await read_all(exchange, _MAX_ERROR_BYTES))
             error.rate = rate
+            if exchange.status == 401 and endpoint.credential is not None and endpoint.credential.refused(sent):
+                error.retry = RetryKind.TRANSIENT  # with the next token
             await exchange.aclose()
             raise error
         decoder = codec.decoder(request, dialect, headers.get("content-type", ""))

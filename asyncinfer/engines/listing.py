@@ -68,7 +68,10 @@ def answers(row: dict[str, Any], rule: ChatModels) -> bool:
 async def _get(transport: Transport, endpoint: Endpoint, url: str) -> Any:
     import msgspec
 
-    exchange = await transport.open("GET", url, endpoint.headers, connect_timeout=30.0)
+    sent = endpoint.headers
+    if endpoint.credential is not None:
+        sent = sent.plus(await endpoint.credential.headers())
+    exchange = await transport.open("GET", url, sent, connect_timeout=30.0)
     try:
         body = await read_all(exchange, _MAX_PAGE_BYTES)
         if exchange.status >= 400:

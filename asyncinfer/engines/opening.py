@@ -31,6 +31,7 @@ ENGINES: dict[InferenceEngineType, tuple[str, str]] = {
     InferenceEngineType.CEREBRAS: ("remote", "CerebrasInferenceEngine"),
     InferenceEngineType.HUGGING_FACE_ROUTER: ("remote", "HuggingFaceRouterInferenceEngine"),
     InferenceEngineType.GOOGLE_GEMINI: ("remote", "GoogleGeminiInferenceEngine"),
+    InferenceEngineType.GOOGLE_VERTEX: ("remote", "GoogleVertexInferenceEngine"),
 }
 """Where each engine type's class lives: ``(module in engines, class name)``."""
 

@@ -83,7 +83,8 @@ class RemoteInferenceEngine(Engine):
         if found is None or found[0] is not remote:
             if len(self._endpoints) > 16:
                 self._endpoints.clear()
-            found = self._endpoints[id(remote)] = (remote, resolve(self.provider(), type(self).__name__, remote))
+            row, name, kwargs = self.provider(), type(self).__name__, self.model_params.model_kwargs
+            found = self._endpoints[id(remote)] = (remote, resolve(row, name, remote, kwargs))
         return found[1]
 
     # -- the pipeline's questions --------------------------------------------------------------------------------------
@@ -222,9 +223,21 @@ class HuggingFaceRouterInferenceEngine(RemoteInferenceEngine):
 
 
 class GoogleGeminiInferenceEngine(RemoteInferenceEngine):
-    """Gemini through its OpenAI-compatible endpoint; key in ``GEMINI_API_KEY``."""
+    """Gemini in its own format, or the OpenAI-compatible one if ``api_url`` names it; key in ``GEMINI_API_KEY``."""
 
     name = "gemini"
+
+
+class GoogleVertexInferenceEngine(RemoteInferenceEngine):
+    """Models on Vertex AI: Gemini in its own format, or what an ``api_url`` that ends in ``endpoints/openapi`` offers.
+
+    Credentials: ``api_key`` is the path of a service account's file, an access token or an API key (express mode);
+    without it Google's application default credentials are used (extra ``google``). Project and region come from
+    ``remote_params``, ``model_kwargs`` or the environment (``PROJECT_ID``, ``GOOGLE_CLOUD_PROJECT``, ``REGION``,
+    ``GOOGLE_CLOUD_LOCATION``); the region is ``global`` if none is named.
+    """
+
+    name = "google_vertex"
 
 
 class SGLangInferenceEngine(RemoteInferenceEngine):

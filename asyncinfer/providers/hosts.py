@@ -26,7 +26,9 @@ def provider_for_host(host: str) -> Provider | None:
     """The row of a well-known host (``"api.groq.com"``, a port is ignored), or None."""
     host = host.lower().partition(":")[0].rstrip(".")
     found = _HOSTS.get(host)
-    while found is None and "." in host:
-        host = host.partition(".")[2]
-        found = _HOSTS.get("." + host)
+    if found is None:
+        found = next((row for ending, row in _ENDINGS if host.endswith(ending)), None)
     return found
+
+
+_ENDINGS = [(host, row) for host, row in _HOSTS.items() if host.startswith((".", "-"))]

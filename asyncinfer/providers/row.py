@@ -41,8 +41,11 @@ class Provider:
         headers: fixed request headers.
         note: what a user is told when it matters (a service that has ended).
         key_required: whether a missing key is an error before anything is sent.
-        hosts: further hosts that are this provider; one that begins with a dot stands for every host below it.
+        hosts: further hosts that are this provider; one that begins with a dot or a hyphen stands for every host that
+            ends so.
         api_path: what is added to an ``api_url`` that has no path of its own, where ``base_url`` does not tell.
+        faces: part of an ``api_url``'s path -> the row that speaks the format found there.
+        keyed: the row that applies where the credential is a plain API key and no project is named, or None.
     """
 
     name: str
@@ -50,7 +53,7 @@ class Provider:
     base_url: str | None
     key_env: tuple[str, ...] = ()
     codec: str = "openai_chat"
-    auth: Literal["bearer", "none", "api-key", "x-api-key", "x-goog-api-key"] = "bearer"
+    auth: Literal["bearer", "none", "api-key", "x-api-key", "x-goog-api-key", "google"] = "bearer"
     dialect: Dialect = field(default_factory=Dialect)
     limits: Limits = field(default_factory=Limits)
     models_path: str | None = "/models"
@@ -60,3 +63,5 @@ class Provider:
     key_required: bool = True
     hosts: tuple[str, ...] = ()
     api_path: str = "/v1"
+    faces: dict[str, str] = field(default_factory=dict)
+    keyed: str | None = None

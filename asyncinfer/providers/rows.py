@@ -9,6 +9,7 @@ from typing import Any
 from ..dialect import CHAT_FIELDS as _FIELDS
 from ..dialect import Dialect, ModelRule
 from ..limits import Limits
+from .google import GOOGLE_ROWS
 from .row import ChatModels, Provider
 
 _SAMPLERS = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repetition_penalty"}
@@ -229,18 +230,7 @@ ROWS = (
         ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
         dialect=Dialect(fields=_FIELDS | _SAMPLERS),
     ),
-    Provider(
-        "gemini",
-        "Google Gemini",
-        "https://generativelanguage.googleapis.com/v1beta/openai",
-        ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
-        dialect=Dialect(
-            fields=_but(_FIELDS, "logit_bias", "logprobs", "top_logprobs", "parallel_tool_calls"),
-            group_turns=True,
-            user_field=None,
-            call_extras=("extra_content",),
-        ),
-    ),
+    *GOOGLE_ROWS,
     Provider(
         "groq",
         "Groq",

@@ -9,6 +9,8 @@ from ..errors import ConfigError
 from .hosts import provider_for_host
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .row import Provider
 
 
@@ -27,8 +29,22 @@ class Urls(NamedTuple):
 
     def join(self, path: str) -> str:
         """The URL of one of a codec's paths."""
-        return self.base + path + self.query
+        query = "&" + self.query[1:] if self.query and "?" in path else self.query
+        return self.base + path + query
 
+    def filled(self, values: Mapping[str, str]) -> Urls:
+        """The same with every ``{name}`` replaced by its value."""
+
+        def fill(text: str) -> str:
+            for name, value in values.items():
+                text = text.replace("{" + name + "}", value)
+            return text
+
+        return Urls(fill(self.base), fill(self.query), None if self.models is None else fill(self.models))
+
+
+_UNVERSIONED = ("/anthropic",)
+"""Endings of bases that clients of a format write without the version that follows them."""
 
 _ENDPOINTS = ("/chat/completions", "/completions", "/responses", "/models")
 
@@ -58,10 +74,15 @@ def resolve_api_url(api_url: str, provider: Provider) -> Urls:
     if path.endswith("/generate"):  # SGLang's native endpoint, in older configurations: the chat face is beside it
         path = path.removesuffix("/generate") + "/v1"
     for ending in (provider.dialect.path, *_ENDPOINTS):
+        if ending.endswith("/") and ending in path:  # a collection of models: the model and its method follow
+            path = path.partition(ending)[0]
+            break
         if path.endswith(ending):
             path = path.removesuffix(ending).rstrip("/")
             break
     else:
+        if path.endswith(_UNVERSIONED):
+            path += "/v1"
         if not path:
             path = _own_path(parts.hostname or "", provider)
     base = f"{parts.scheme}://{parts.netloc}{path}"
@@ -74,4 +95,4 @@ def _own_path(host: str, provider: Provider) -> str:
     known = provider_for_host(host) or provider
     if known.base_url is None:
         return known.api_path
-    return urlsplit(known.base_url).path.rstrip("/") if known is provider_for_host(host) else "/v1"
+    return urlsplit(known.base_url).path.rstrip("/") if known is provider_for_host(host) else known.api_path

@@ -22,6 +22,18 @@ class Secret(Protocol):
         ...
 
 
+class Credential(Protocol):
+    """Proof of who asks that changes with time: a token that ends."""
+
+    async def headers(self) -> Mapping[str, str]:
+        """The headers to send now; quick where they are at hand. Raises `AsyncInferError`."""
+        ...
+
+    def refused(self, sent: Mapping[str, str]) -> bool:
+        """The service refused a request with these headers (401). Whether another try may have better ones."""
+        ...
+
+
 SCHEMES: dict[str, tuple[str, str]] = {
     "bearer": ("authorization", "Bearer "),
     "x-api-key": ("x-api-key", ""),

@@ -1,0 +1,101 @@
+"""Google's rows: the developer API and Vertex AI, each in Gemini's own format and through its OpenAI-compatible face.
+
+``{region}`` and ``{project_id}`` are filled in from parameters or environment when an engine is made. Which of a
+service's faces an ``api_url`` means, its path tells (`Provider.faces`).
+"""
+
+from __future__ import annotations
+
+from ..dialect import CHAT_FIELDS, Dialect
+from .row import ChatModels, Provider
+
+_FIELDS = {
+    "max_new_tokens": "maxOutputTokens",
+    "temperature": "temperature",
+    "top_p": "topP",
+    "top_k": "topK",
+    "frequency_penalty": "frequencyPenalty",
+    "presence_penalty": "presencePenalty",
+    "seed": "seed",
+    "stop_strings": "stopSequences",
+    "n": "candidateCount",
+    "logprobs": "responseLogprobs",
+    "top_logprobs": "logprobs",
+    "reasoning_effort": "thinkingConfig",
+    "tool_choice": "toolConfig",
+}
+_GUIDED = {"json": "responseJsonSchema", "choice": "responseSchema"}
+_CHAT = {
+    name: wire
+    for name, wire in CHAT_FIELDS.items()
+    if name not in {"logit_bias", "logprobs", "top_logprobs", "parallel_tool_calls"}
+}
+_COMPATIBLE = Dialect(fields=_CHAT, group_turns=True, user_field=None, call_extras=("extra_content",))
+_NATIVE = Dialect(path="/models/", fields=_FIELDS, guided=_GUIDED, user_field=None)
+_VERTEX = Dialect(path="/publishers/google/models/", fields=_FIELDS, guided=_GUIDED, user_field=None)
+
+_DEVELOPER = "https://generativelanguage.googleapis.com/v1beta"
+_PLACE = "/v1beta1/projects/{project_id}/locations/{region}"
+_CLOUD = "https://{region}-aiplatform.googleapis.com" + _PLACE
+
+# Of two rows with one host the later counts: a service's own format comes after its other faces.
+GOOGLE_ROWS = (
+    Provider(
+        "gemini_openai",
+        "Google Gemini, OpenAI-compatible",
+        _DEVELOPER + "/openai",
+        ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        dialect=_COMPATIBLE,
+    ),
+    Provider(
+        "gemini",
+        "Google Gemini",
+        _DEVELOPER,
+        ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        codec="gemini",
+        auth="x-goog-api-key",
+        dialect=_NATIVE,
+        chat_models=ChatModels("supportedGenerationMethods", "generateContent"),
+        api_path="/v1beta",
+        faces={"/openai": "gemini_openai"},
+    ),
+    Provider(
+        "google_vertex_openai",
+        "Google Vertex AI, OpenAI-compatible",
+        _CLOUD + "/endpoints/openapi",
+        auth="google",
+        dialect=_COMPATIBLE,
+        models_path=None,
+        key_required=False,
+    ),
+    Provider(
+        "google_vertex_express",
+        "Google Vertex AI, express mode",
+        "https://aiplatform.googleapis.com/v1beta1",
+        codec="gemini",
+        auth="google",
+        dialect=_VERTEX,
+        models_path=None,
+        key_required=False,
+        api_path="/v1beta1",
+    ),
+    Provider(
+        "google_vertex",
+        "Google Vertex AI",
+        _CLOUD,
+        codec="gemini",
+        auth="google",
+        dialect=_VERTEX,
+        models_path=None,
+        key_required=False,  # Google's application default credentials
+        hosts=(
+            "-aiplatform.googleapis.com",
+            "aiplatform.googleapis.com",
+            "aiplatform.us.rep.googleapis.com",
+            "aiplatform.eu.rep.googleapis.com",
+        ),
+        api_path=_PLACE,
+        faces={"/endpoints/openapi": "google_vertex_openai"},
+        keyed="google_vertex_express",
+    ),
+)

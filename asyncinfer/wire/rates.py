@@ -16,6 +16,7 @@ Rule: negative or unreadable numbers, which Azure sends at times, say nothing.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..limits import Budget, RateHeaders, Resource
@@ -64,16 +65,14 @@ def rate_headers(
     for name, text in headers.items():
         if "limit" not in name:
             continue
-        match = _NAME.fullmatch(name)
-        if match is None:
+        read = _read_name(name)
+        if read is None:
             continue
-        key = _key(match["kind"], match["of"] or match["of2"], windows or {})
-        if key is None:
-            continue
+        resource, window, what = read
+        key = (resource, window or (windows or {}).get(resource, 60.0))
         budget = budgets.get(key)
         if budget is None:
             budget = budgets[key] = Budget(window=key[1])
-        what = match["what"] or match["what2"]
         if what == "reset":
             budget.reset = reset_seconds(text, now)
         else:
@@ -82,17 +81,21 @@ def rate_headers(
     return _tightest(budgets)
 
 
-def _key(kind: str, of: str | None, windows: Mapping[Resource, float]) -> _Key | None:
-    """Which resource over how many seconds a header speaks of."""
+@lru_cache(maxsize=256)
+def _read_name(name: str) -> tuple[Resource, float | None, str] | None:
+    """Of which resource, over how many seconds (None where the name does not say), a header tells what. Servers send
+    the same few names with every response."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    what, of = match["what"] or match["what2"], match["of"] or match["of2"]
     if of is None:
-        resource = _BARE[kind]
-        return resource, windows.get(resource, 60.0)
-    found = _RESOURCES.get(of)
-    if found is not None:
-        return found, windows.get(found, 60.0)
+        return _BARE[match["kind"]], None, what
+    if of in _RESOURCES:
+        return _RESOURCES[of], None, what
     base, _, unit = of.rpartition("-")
     found = _RESOURCES.get(base)
-    return (found, _WINDOWS[unit]) if found is not None and unit in _WINDOWS else None
+    return (found, _WINDOWS[unit], what) if found is not None and unit in _WINDOWS else None
 
 
 def _tightest(budgets: dict[_Key, Budget]) -> RateHeaders:

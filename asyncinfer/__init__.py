@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .engines.llama_cpp import LlamaCppInferenceEngine
     from .engines.opening import open_engine
     from .engines.remote import (
+        AnthropicInferenceEngine,
         CerebrasInferenceEngine,
         DeepSeekInferenceEngine,
         FireworksInferenceEngine,
@@ -120,6 +121,7 @@ _ROOMS = {
     "engines.llama_cpp": "LlamaCppInferenceEngine",
     "engines.opening": "open_engine",
     "engines.remote": (
+        "AnthropicInferenceEngine "
         "CerebrasInferenceEngine DeepSeekInferenceEngine FireworksInferenceEngine GoogleGeminiInferenceEngine "
         "GoogleVertexInferenceEngine "
         "HuggingFaceRouterInferenceEngine LambdaInferenceEngine OpenAIInferenceEngine OpenRouterInferenceEngine "
@@ -145,6 +147,7 @@ _MODULES = {"batch", "blocking", "testing"}
 __all__ = [
     "EMBEDDED_MODEL",
     "APIError",
+    "AnthropicInferenceEngine",
     "AsyncInferError",
     "AuthenticationError",
     "BadRequestError",

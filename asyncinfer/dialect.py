@@ -68,6 +68,8 @@ class Dialect:
         flat_text: content made of text parts only must be one string.
         image_urls: the provider fetches images; where False only their bytes can be sent.
         user_field: where ``RemoteParams.user_id`` goes, or None.
+        system_turns: a system message may stand between the turns, where the model takes it there; elsewhere it joins
+            the one at the top.
         call_extras: keys of a tool call, beyond the standard ones, that must travel back with it.
         logprobs_count: ``logprobs`` is a number on the wire, not a flag.
         template_kwargs: the server takes ``chat_template_kwargs``.
@@ -90,6 +92,7 @@ class Dialect:
     flat_text: bool = False
     image_urls: bool = True
     user_field: str | None = "user"
+    system_turns: bool = False
     call_extras: tuple[str, ...] = ()
     logprobs_count: bool = False
     template_kwargs: bool = False

@@ -53,6 +53,9 @@ class Endpoint:
         headers = {"user-agent": f"asyncinfer/{__version__}", **provider.headers, **own}
         # What a user adds by hand is as likely a credential as not: none of it follows a redirect elsewhere.
         self.headers = sign(auth, headers, key, secret=own)
+        host = urlsplit(self.urls.base).hostname or ""
+        if provider.auth_elsewhere is not None and provider_for_host(host) is not provider:
+            self.headers = sign(provider.auth_elsewhere, self.headers, key, secret=own)
         self.limits = limits_of(provider, remote)
         digest = hashlib.sha256(repr((key, sorted(own.items()))).encode()).hexdigest()[:16]
         self.identity = (provider.name, self.urls.base, digest)

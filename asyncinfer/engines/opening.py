@@ -21,6 +21,7 @@ ENGINES: dict[InferenceEngineType, tuple[str, str]] = {
     InferenceEngineType.SGLANG: ("remote", "SGLangInferenceEngine"),
     InferenceEngineType.BEDROCK: ("bedrock", "BedrockInferenceEngine"),
     InferenceEngineType.OPENAI: ("remote", "OpenAIInferenceEngine"),
+    InferenceEngineType.ANTHROPIC: ("remote", "AnthropicInferenceEngine"),
     InferenceEngineType.TOGETHER: ("remote", "TogetherInferenceEngine"),
     InferenceEngineType.DEEPSEEK: ("remote", "DeepSeekInferenceEngine"),
     InferenceEngineType.SAMBANOVA: ("remote", "SambanovaInferenceEngine"),

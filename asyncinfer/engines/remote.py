@@ -168,6 +168,12 @@ class OpenAIInferenceEngine(RemoteInferenceEngine):
     name = "openai"
 
 
+class AnthropicInferenceEngine(RemoteInferenceEngine):
+    """Anthropic's Claude, or any server that speaks the Messages format (``api_url``); key in ``ANTHROPIC_API_KEY``."""
+
+    name = "anthropic"
+
+
 class TogetherInferenceEngine(RemoteInferenceEngine):
     """Together AI; key in ``TOGETHER_API_KEY``."""
 

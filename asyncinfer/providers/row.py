@@ -34,6 +34,8 @@ class Provider:
         base_url: root that the codec's paths are appended to; None where the user must give ``api_url``.
         key_env: environment variables that may hold the key, in order; empty for servers without authentication.
         codec, auth: names that ``engines/remote`` resolves; an auth other than these two is a header's name.
+        auth_elsewhere: a second scheme for the key, added where an ``api_url`` leads to a host that is not the
+            provider's own: servers that speak a format seldom take its inventor's header.
         dialect: the differences.
         limits: what is known of the provider's limits.
         models_path: path of the model list below ``base_url``, or None.
@@ -65,3 +67,4 @@ class Provider:
     api_path: str = "/v1"
     faces: dict[str, str] = field(default_factory=dict)
     keyed: str | None = None
+    auth_elsewhere: Literal["bearer"] | None = None

@@ -119,6 +119,33 @@ ROWS = (
         hosts=(".api.openai.com",),
     ),
     Provider(
+        "anthropic",
+        "Anthropic",
+        "https://api.anthropic.com/v1",
+        ("ANTHROPIC_API_KEY",),
+        codec="anthropic_messages",
+        auth="x-api-key",
+        dialect=Dialect(
+            path="/messages",
+            fields={
+                "max_new_tokens": "max_tokens",
+                "temperature": "temperature",
+                "top_p": "top_p",
+                "top_k": "top_k",
+                "stop_strings": "stop_sequences",
+                "tool_choice": "tool_choice",
+                "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+                "reasoning_effort": "thinking",
+            },
+            guided={"json": "output_config.format"},
+            user_field="metadata.user_id",
+            system_turns=True,
+        ),
+        # The later 2026-10-21 takes no sampling parameters from any model; extra_headers can ask for it.
+        headers={"anthropic-version": "2023-06-01"},
+        auth_elsewhere="bearer",
+    ),
+    Provider(
         "azure_openai",
         "Azure OpenAI",
         None,

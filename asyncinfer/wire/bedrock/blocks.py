@@ -84,7 +84,7 @@ class _Writer:
         path = f"messages[{at}]"
         if message.role is Role.TOOL:
             return [self._result(message, path)]
-        blocks = _reasoning(message) if message.role is Role.ASSISTANT else []
+        blocks = _reasoning(message, path) if message.role is Role.ASSISTANT else []
         blocks += self._content(message.content, path)
         blocks += [_call(call, f"{path}.tool_calls[{n}]") for n, call in enumerate(message.tool_calls or ())]
         return blocks
@@ -146,16 +146,20 @@ class _Writer:
         return name
 
 
-def _reasoning(message: Message) -> list[Block]:
+def _reasoning(message: Message, path: str) -> list[Block]:
     blocks: list[Block] = []
     for detail in message.reasoning_details or ():
         if not isinstance(detail, dict):
             continue
-        shown = detail.get("reasoningText")
+        shown, sealed = detail.get("reasoningText"), detail.get("redactedContent")
         if isinstance(shown, dict) and shown.get("signature"):
             blocks.append({"reasoningContent": {"reasoningText": dict(shown)}})
-        elif isinstance(detail.get("redactedContent"), str):
-            blocks.append({"reasoningContent": {"redactedContent": b64decode(detail["redactedContent"])}})
+        elif isinstance(sealed, str):
+            try:
+                blocks.append({"reasoningContent": {"redactedContent": b64decode(sealed, validate=True)}})
+            except ValueError:
+                where = f"{path}.reasoning_details"
+                raise ConfigError(f"{where}: redactedContent is not base64; send it as it came", path=where) from None
     return blocks
 
 

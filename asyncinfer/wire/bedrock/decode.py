@@ -77,7 +77,7 @@ class ConverseDecoder:
                 self._take(frame, events)
         except AsyncInferError as error:
             self._error = error
-            if not events:
+            if all(type(event) is Start for event in events):  # nothing of the answer is lost
                 raise
         return events
 

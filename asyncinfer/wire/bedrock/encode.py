@@ -35,7 +35,11 @@ def encode_request(request: Request, dialect: Dialect) -> dict[str, Any]:
     Raises:
         ConfigError: the format cannot say it; names the parameter.
     """
-    model = request.model.model_name or ""
+    model = request.model.model_name
+    if not model:
+        raise ConfigError(
+            "model_name: name a model of Bedrock, an inference profile or an ARN", path="model.model_name"
+        )
     system, turns = write_conversation(request.conversation.messages)
     body: dict[str, Any] = {"modelId": model, "messages": turns}
     if system:
@@ -167,6 +171,11 @@ def _put_form(body: dict[str, Any], request: Request, dialect: Dialect) -> None:
         raise UnsupportedParameterError(
             f"Converse cannot guide an answer by {kind}; it knows: {', '.join(dialect.guided)}",
             path=f"generation.guided_decoding.{kind}",
+        )
+    if not families.structured(request.model.model_name or ""):
+        raise UnsupportedParameterError(
+            f"{request.model.model_name} cannot be held to a JSON schema; Claude 4.5 and later models can",
+            path="generation.guided_decoding.json",
         )
     schema = guided.json_schema()
     title = guided.json.__name__ if isinstance(guided.json, type) else schema.get("title")

@@ -1,7 +1,7 @@
 """What a model's name says about it: the vendor's own words for top_k and for thinking.
 
 Model ids are ``[region.]vendor.name-version``, bare or at the end of an ARN; the names of application inference
-profiles, prompts and routers say nothing, and neither do we.
+profiles, prompts and routers say nothing, and neither do we. What each Claude takes stands in `wire.anthropic.models`.
 """
 
 from __future__ import annotations
@@ -9,22 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..anthropic.models import BUDGETS, LADDER, nearest_effort, rules_of
+
 Thinking = Literal["claude", "nova", "effort", "config"]
 
-_NEW_CLAUDE = (
-    "claude-opus-4-7",
-    "claude-opus-4-8",
-    "claude-sonnet-5",
-    "claude-opus-5",
-    "claude-haiku-5-5",
-    "claude-fable-5",
-    "claude-mythos-5",
-)
-"""These refuse sampling parameters and thinking budgets."""
-_ADAPTIVE_CLAUDE = (*_NEW_CLAUDE, "claude-sonnet-4-6", "claude-opus-4-6", "claude-mythos-preview")
-_BUDGET_CLAUDE = ("claude-3-7", "claude-sonnet-4", "claude-opus-4", "claude-haiku-4")
-_ALWAYS_THINKING = ("claude-fable-5", "claude-mythos")
-_BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 32768}
 _SAMPLING = frozenset({"temperature", "top_p", "top_k"})
 
 
@@ -70,13 +58,16 @@ def top_k_path(model: str) -> str | None:
     return _VENDORS.get(vendor_and_name(model)[0], _UNKNOWN).top_k
 
 
+def structured(model: str) -> bool:
+    """Whether the model can be held to a JSON Schema, as far as its name tells."""
+    return rules_of(model).structured
+
+
 def refused(model: str, effort: str | None) -> frozenset[str]:
     """Sampling parameters that the model refuses, with thinking at ``effort``."""
-    vendor, name = vendor_and_name(model)
-    if _VENDORS.get(vendor, _UNKNOWN).thinking != "claude":
-        return frozenset()
-    thinks = effort not in {None, "none"} and name.startswith((*_ADAPTIVE_CLAUDE, *_BUDGET_CLAUDE))
-    return _SAMPLING if name.startswith(_NEW_CLAUDE) or thinks else frozenset()
+    rules = rules_of(model)
+    thinks = effort not in {None, "none"} and rules.thinking is not None
+    return _SAMPLING if thinks or not rules.sampling else frozenset()
 
 
 def thinking(model: str, effort: str, max_tokens: int | None) -> dict[str, Any] | None:
@@ -103,20 +94,20 @@ def thinking(model: str, effort: str, max_tokens: int | None) -> dict[str, Any] 
 
 
 def _claude(name: str, effort: str, max_tokens: int | None) -> dict[str, Any] | None:
-    if name.startswith(_ADAPTIVE_CLAUDE):
-        if effort == "none":
-            disables = name.startswith(_NEW_CLAUDE) and not name.startswith((*_ALWAYS_THINKING, "claude-opus-5-5"))
-            return {"thinking": {"type": "disabled"}} if disables else {}
-        return {"thinking": {"type": "adaptive"}, "output_config": {"effort": effort}}
-    if not name.startswith(_BUDGET_CLAUDE):
-        return None
+    rules = rules_of(name)
     if effort == "none":
-        return {}
-    budget = _BUDGETS.get(effort)
-    if budget is None:
+        if rules.always:
+            return None
+        # Where sampling is taken, thinking is off unless it is asked for.
+        return {"thinking": {"type": "disabled"}} if rules.disable and not rules.sampling else {}
+    if effort not in LADDER or rules.thinking is None:
         return None
+    if rules.thinking == "adaptive":
+        level = nearest_effort(effort, rules.efforts)
+        return {"thinking": {"type": "adaptive"}, **({"output_config": {"effort": level}} if level else {})}
+    budget, least = BUDGETS[effort], min(BUDGETS.values())
     if max_tokens is not None:
-        if max_tokens <= _BUDGETS["minimal"]:
+        if max_tokens <= least:
             return None  # not even the least budget fits
-        budget = min(budget, max(_BUDGETS["minimal"], max_tokens * 3 // 4))
+        budget = min(budget, max(least, max_tokens * 3 // 4))
     return {"thinking": {"type": "enabled", "budget_tokens": budget}}

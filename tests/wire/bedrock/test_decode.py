@@ -260,11 +260,11 @@ def test_events_before_an_exception_come_first() -> None:
 )
 def test_errors_inside_a_stream(data: bytes, kind: type[AsyncInferError]) -> None:
     decoder = ConverseDecoder()
-    decoder.feed(begin())
     with pytest.raises(kind) as caught:
-        decoder.feed(data)
-        decoder.feed(b"")
+        decoder.feed(begin() + data)
     assert type(caught.value) is kind
+    with pytest.raises(kind):
+        decoder.close()
 
 
 @pytest.mark.parametrize(

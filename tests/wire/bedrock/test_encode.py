@@ -99,7 +99,9 @@ def test_top_k_has_a_name_at_every_vendor(model: str, fields: dict[str, Any] | N
         (OLD_CLAUDE, "none", {}, None),
         (MID_CLAUDE, "max", {}, {"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}),
         (NEW_CLAUDE, "none", {}, {"thinking": {"type": "disabled"}}),
-        ("anthropic.claude-fable-5", "none", {}, None),
+        (MID_CLAUDE, "xhigh", {}, {"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}),
+        (MID_CLAUDE, "none", {}, None),
+        ("anthropic.claude-3-haiku-20240307-v1:0", "none", {}, None),
         (
             "us.amazon.nova-2-lite-v1:0",
             "low",
@@ -125,11 +127,12 @@ def test_effort_in_the_words_of_each_family(
         ("us.amazon.nova-lite-v1:0", {}),
         ("anthropic.claude-3-haiku-20240307-v1:0", {}),
         (OLD_CLAUDE, {"max_new_tokens": 1024}),
+        (OLD_CLAUDE, {"reasoning_effort": "enormous"}),
         ("arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc", {}),
     ],
 )
 def test_an_effort_that_cannot_be_said_is_named(model: str, more: dict[str, Any]) -> None:
-    request = make_request(model=model, reasoning_effort="high", temperature=0.5, **more)
+    request = make_request(model=model, **{"reasoning_effort": "high", "temperature": 0.5, **more})
     body = encode(request)
     assert "additionalModelRequestFields" not in body
     assert body["inferenceConfig"]["temperature"] == 0.5
@@ -290,6 +293,10 @@ def test_broken_calls_are_named() -> None:
     assert caught.value.path == "messages[1].tool_calls[0].function.arguments"
     with pytest.raises(ConfigError, match="tool_call_id"):
         encode(make_request([{"role": "tool", "content": "x"}]))
+    with pytest.raises(ConfigError, match="not base64"):
+        encode(make_request([{"role": "assistant", "reasoning_details": [{"redactedContent": "%"}]}]))
+    with pytest.raises(ConfigError, match="model_name"):
+        encode(make_request(model=""))
 
 
 # -- tools and form ----------------------------------------------------------------------------------------------------
@@ -358,6 +365,20 @@ def test_structured_output(strict: bool) -> None:
     schema = json.loads(written["schema"])
     assert schema["additionalProperties"] is False
     assert schema["required"] == (["x", "label"] if strict else ["x"])
+
+
+def test_models_that_know_no_schema() -> None:
+    request = make_request(
+        model="anthropic.claude-3-haiku-20240307-v1:0", guided_decoding=GuidedDecodingParams(json=Point)
+    )
+    with pytest.raises(UnsupportedParameterError, match="claude-3-haiku"):
+        encode(request)
+
+
+def test_models_that_always_think() -> None:
+    request = make_request(model="anthropic.claude-fable-5", reasoning_effort="none")
+    assert "additionalModelRequestFields" not in encode(request)
+    assert unsupported(request, DIALECT) == ["reasoning_effort"]
 
 
 @pytest.mark.parametrize("shape", [{"regex": "a+"}, {"choice": ["a"]}, {"grammar": "x"}])

@@ -24,11 +24,12 @@ _MAX_ERROR_BYTES = 1 << 20
 class RemoteSource:
     """See `engines.source.Source`."""
 
-    __slots__ = ("_decoder", "_ended", "_exchange", "_provider", "rate", "request_id")
+    __slots__ = ("_closing", "_decoder", "_ended", "_exchange", "_provider", "rate", "request_id")
 
     def __init__(self, exchange: Exchange, decoder: Decoder, rate: RateHeaders, request_id: str | None) -> None:
         self._exchange = exchange
         self._decoder = decoder
+        self._closing = False
         self._ended = False
         self.rate = rate
         self.request_id = request_id
@@ -36,16 +37,18 @@ class RemoteSource:
     async def pull(self) -> list[Event] | None:
         read, decoder = self._exchange.read, self._decoder
         while not self._ended:
-            chunk = await read()
-            while chunk:
-                events = decoder.feed(chunk)
-                # The body's end may be withheld by the server; the format's own end is enough.
-                self._ended = decoder.done
-                if events:
-                    return events
+            events: list[Event] = []
+            # The body's end may be withheld by the server; the format's own end is enough.
+            if not self._closing and not decoder.done:
                 chunk = await (self._tail() if decoder.complete else read())
-            self._ended = True
-            events = decoder.close()
+                if chunk:
+                    events = decoder.feed(chunk)
+                else:
+                    self._closing = True
+            else:
+                # Until it has nothing more to say: an error may follow the last events.
+                events = decoder.close()
+                self._ended = not events
             if events:
                 return events
         return None

@@ -35,6 +35,7 @@ from asyncinfer import (
     Type,
     open_engine,
 )
+from tests.servers.canned import CannedServer, stream
 from tests.servers.provider import Fail, FakeProvider, Reply
 
 pytestmark = pytest.mark.anyio
@@ -144,6 +145,29 @@ async def test_a_cut_after_the_first_token_is_reported_with_the_rest(provider: F
     assert caught.value.partial.text == "a b"
     assert provider.stats.served == 1
     await engine.aclose()
+
+
+@pytest.mark.parametrize("end", ["reset", "close"])
+async def test_an_answer_that_was_finished_is_complete_however_the_body_ends(end: str) -> None:
+    text = b'data: {"choices":[{"index":0,"delta":{"content":"ok"},"finish_reason":"stop"}]}\n\n'
+    with CannedServer(stream(text, end)) as server:
+        engine = RemoteInferenceEngine(ModelParams(model_name="m"), remote_params=RemoteParams(api_url=server.url))
+        completion = await engine.generate("x")
+        await engine.aclose()
+    assert (completion.text, completion.finish_reason) == ("ok", "stop")
+    assert completion.usage.source == "estimated"
+
+
+async def test_an_error_after_the_last_events_is_not_lost() -> None:
+    text = b'data: {"choices":[{"index":0,"delta":{"content":"half"}}]}\n\n'
+    error = b'data: {"error":{"message":"engine died","type":"server_error"}}\n\ndata: [DONE]\n\n'
+    with CannedServer(stream(text + error)) as server:
+        engine = RemoteInferenceEngine(ModelParams(model_name="m"), remote_params=RemoteParams(api_url=server.url))
+        with pytest.raises(StreamInterrupted, match="engine died") as caught:
+            await engine.generate("x")
+        await engine.aclose()
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "half"
 
 
 async def test_refusals_are_typed_and_final(provider: FakeProvider) -> None:

@@ -125,7 +125,8 @@ def test_reasons_in_clients_words():
 
 
 def openai_client(body: bytes, content_type: str, status: int = 200, headers: dict[str, str] | None = None):
-    openai = pytest.importorskip("openai")
+    import openai
+
     library = openai._base_client.httpx if hasattr(openai._base_client, "httpx") else httpx
     seen = {}
 

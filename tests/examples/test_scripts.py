@@ -81,6 +81,7 @@ async def test_batch_killed_and_resumed(tmp_path):
         ) as process:
             await eventually(lambda: provider.stats.completed >= 100, timeout=60)
             process.kill()
+        await eventually(lambda: provider.stats.in_flight == 0)
         assert not (tmp_path / "out.jsonl").exists()
         first = provider.stats.completed
         said = run("batch_with_resume.py", *words)

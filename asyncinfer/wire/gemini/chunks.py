@@ -50,12 +50,15 @@ SPECIAL = ("inlineData", "fileData", "executableCode", "codeExecutionResult", "t
 """Kinds of parts that are neither text nor a call of ours: kept and sent back as they came."""
 
 
+_NO_ARGUMENTS = msgspec.Raw()
+
+
 class Call(msgspec.Struct, gc=False, rename="camel"):
     """A function call, whole, or (Vertex, where asked for) a piece of one."""
 
     name: str | None = None
     id: str | None = None
-    args: msgspec.Raw | None = None
+    args: msgspec.Raw = _NO_ARGUMENTS  # never None: msgspec would not take an object then
     partial_args: list[dict[str, Any]] | None = None
     will_continue: bool | None = None
 
@@ -224,7 +227,7 @@ def _call(value: dict[str, Any]) -> Call:
     return Call(
         name=_text(value.get("name")),
         id=_text(value.get("id")),
-        args=msgspec.Raw(json.dumps(args).encode()) if isinstance(args, dict) else None,
+        args=msgspec.Raw(json.dumps(args).encode()) if isinstance(args, dict) else _NO_ARGUMENTS,
         partial_args=[piece for piece in pieces if isinstance(piece, dict)] if isinstance(pieces, list) else None,
         will_continue=value.get("willContinue") is True,
     )

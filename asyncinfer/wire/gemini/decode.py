@@ -330,8 +330,8 @@ class GeminiDecoder:
             partial = answer.partial = PartialArguments(answer.calls)
             answer.calls += 1
         if partial is None:
-            arguments = bytes(call.args).decode("utf-8", "replace") if call.args is not None else "{}"
-            if arguments == "null":
+            arguments = bytes(call.args).decode("utf-8", "replace")
+            if not arguments.startswith("{"):  # none, or nothing that a function could take
                 arguments = "{}"
             out.append(ToolCallDelta(answer.calls, call.id or None, call.name or "", arguments, index, extra))
             answer.calls += 1

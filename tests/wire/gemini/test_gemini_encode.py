@@ -26,6 +26,7 @@ from .test_gemini_decode import GeminiDecoder
 GEMINI, VERTEX = PROVIDERS["gemini"].dialect, PROVIDERS["google_vertex"].dialect
 PNG = bytes.fromhex("89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de")
 PDF = b"%PDF-1.7\n"
+WAV = b"RIFF0000WAVEfmt "
 WX = {
     "type": "function",
     "function": {
@@ -206,7 +207,7 @@ def test_every_kind_of_content():
                     {"type": "document_id", "content": "https://generativelanguage.googleapis.com/v1beta/files/f1"},
                     {
                         "type": "input_audio",
-                        "input_audio": {"data": b64(b"RIFF0000WAVEfmt ").decode(), "format": "wav"},
+                        "input_audio": {"data": b64(WAV).decode(), "format": "wav"},
                     },
                     {"type": "video_url", "content": "https://example.org/a.mp4"},
                 ],
@@ -226,7 +227,7 @@ def test_every_kind_of_content():
         png,
         {"inlineData": {"mimeType": "application/pdf", "data": b64(PDF).decode()}},
         {"fileData": {"fileUri": "https://generativelanguage.googleapis.com/v1beta/files/f1"}},
-        {"inlineData": {"mimeType": "audio/wav", "data": b64(b"RIFF0000WAVEfmt ").decode()}},
+        {"inlineData": {"mimeType": "audio/wav", "data": b64(WAV).decode()}},
         {"fileData": {"fileUri": "https://example.org/a.mp4", "mimeType": "video/mp4"}},
     ]
 

@@ -138,6 +138,42 @@ async def test_leaving_early_is_seen_by_the_server(engine: Engine, server: RealS
     await engine.aclose()
 
 
+@pytest.fixture
+def messages_engine(server: RealServer) -> Engine:
+    """The same server, spoken to in Anthropic's format."""
+    return open_engine(
+        f"anthropic:{server.model}",
+        remote_params=RemoteParams(api_url=f"{server.url}/v1/messages", api_key=server.key or "none"),
+        generation_params=GenerationParams(temperature=0.0, max_new_tokens=200),
+    )
+
+
+async def test_messages_stream(messages_engine: Engine) -> None:
+    async with messages_engine.stream(FRANCE) as stream:
+        events = [event async for event in stream.events()]
+        completion = await stream.completion()
+    assert completion.text == ANSWER
+    assert sum(type(event) is TextDelta for event in events) > 5
+    assert completion.finish_reason is FinishReason.STOP
+    assert completion.usage.output_tokens > 5
+    await messages_engine.aclose()
+
+
+async def test_messages_tools_and_their_results(messages_engine: Engine) -> None:
+    conversation = Conversation(
+        messages=[Message(role=Role.USER, content="What is the weather in Oslo?")], tools=[get_weather]
+    )
+    completion = await messages_engine.generate(conversation)
+    assert completion.finish_reason is FinishReason.TOOL_CALLS
+    calls = completion.message.tool_calls
+    assert calls is not None
+    assert (calls[0].function.name, calls[0].get_arguments_dict()) == ("get_weather", {"city": "Oslo"})
+    result = Message(role=Role.TOOL, content='{"weather": "sunny", "temp": 21}', tool_call_id=calls[0].id)
+    completion = await messages_engine.generate(completion.conversation.with_message(result))
+    assert completion.text == "It is sunny in Oslo and 21 degrees."
+    await messages_engine.aclose()
+
+
 async def test_models(engine: Engine) -> None:
     assert len(await engine.list_models()) == 1
     await engine.aclose()

@@ -96,6 +96,10 @@ class RemoteInferenceEngine(Engine):
         endpoint = self.endpoint(request)
         if names_files(request):
             request = await with_files(request)
+        if endpoint.provider.takes_prompt:
+            from .prompting import with_prompt
+
+            request = await with_prompt(self._lane(), endpoint, request)
         return await open_source(self._lane(), endpoint, request)
 
     def limiter(self, request: Request) -> Limiter:
@@ -247,6 +251,6 @@ class GoogleVertexInferenceEngine(RemoteInferenceEngine):
 
 
 class SGLangInferenceEngine(RemoteInferenceEngine):
-    """An SGLang server through its OpenAI-compatible endpoint (``api_url`` is required)."""
+    """An SGLang server: its OpenAI-compatible endpoint or, where ``api_url`` ends in ``/generate``, its own format."""
 
     name = "sglang"

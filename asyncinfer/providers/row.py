@@ -47,6 +47,7 @@ class Provider:
             ends so.
         api_path: what is added to an ``api_url`` that has no path of its own, where ``base_url`` does not tell.
         faces: part of an ``api_url``'s path -> the row that speaks the format found there.
+        takes_prompt: the format takes a finished prompt, not messages; `engines.prompting` makes it.
         keyed: the row that applies where the credential is a plain API key and no project is named, or None.
     """
 
@@ -68,3 +69,4 @@ class Provider:
     faces: dict[str, str] = field(default_factory=dict)
     keyed: str | None = None
     auth_elsewhere: Literal["bearer"] | None = None
+    takes_prompt: bool = False

@@ -9,6 +9,7 @@ from typing import Any
 from ..dialect import CHAT_FIELDS as _FIELDS
 from ..dialect import Dialect, ModelRule
 from ..limits import Limits
+from .faces import with_faces
 from .google import GOOGLE_ROWS
 from .row import ChatModels, Provider
 
@@ -107,7 +108,7 @@ _LLAMA = Dialect(
     template_kwargs=True,
 )
 
-ROWS = (
+_OWN: tuple[Provider, ...] = (
     Provider(
         "openai",
         "OpenAI",
@@ -369,4 +370,24 @@ ROWS = (
     ),
     Provider("remote_vllm", "vLLM server", None, ("VLLM_API_KEY",), dialect=_VLLM, key_required=False),
     Provider("remote", "OpenAI-compatible server", None, dialect=_ANY_SERVER, key_required=False),
+)
+
+ROWS = with_faces(
+    _OWN,
+    speak_responses={
+        "openai",
+        "azure_openai",
+        "deepseek",
+        "fireworks",
+        "openrouter",
+        "groq",
+        "xai",
+        "ollama",
+        "lmstudio",
+        "llama-server",
+        "sglang",
+        "remote_vllm",
+        "remote",
+    },
+    speak_generate={"sglang"},
 )

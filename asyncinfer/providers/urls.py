@@ -71,7 +71,8 @@ def resolve_api_url(api_url: str, provider: Provider) -> Urls:
             path="remote_params.api_url",
         )
     path = parts.path.rstrip("/")
-    if path.endswith("/generate"):  # SGLang's native endpoint, in older configurations: the chat face is beside it
+    # SGLang's native endpoint, where another engine is given it: the chat face is beside it
+    if path.endswith("/generate") and not provider.takes_prompt:
         path = path.removesuffix("/generate") + "/v1"
     for ending in (provider.dialect.path, *_ENDPOINTS):
         if ending.endswith("/") and ending in path:  # a collection of models: the model and its method follow

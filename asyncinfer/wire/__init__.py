@@ -17,6 +17,8 @@ _CODECS = {
     "openai_chat": (".openai_chat", "OpenAIChatCodec"),
     "anthropic_messages": (".anthropic", "AnthropicCodec"),
     "gemini": (".gemini", "GeminiCodec"),
+    "openai_responses": (".openai_responses", "OpenAIResponsesCodec"),
+    "sglang": (".sglang", "SGLangCodec"),
 }
 
 

@@ -1,0 +1,63 @@
+"""SGLang's own format, ``POST /generate``: a finished prompt in, text out. Client side.
+
+``prompt`` asks the server to apply its chat template, ``encode`` makes requests, ``decode`` reads answers. The format
+knows no messages and no tools: `engines.prompting` turns a conversation into a prompt first. Source of the format:
+``python/sglang/srt/entrypoints/http_server.py`` and ``managers/io_struct.py`` of SGLang 0.5.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..rates import rate_headers
+from ..sse import MAX_EVENT_BYTES
+from ..status import error_from_response, request_id
+from .decode import GenerateDecoder
+from .encode import encode_request, unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ...dialect import Dialect
+    from ...errors import AsyncInferError
+    from ...limits import RateHeaders
+    from ...request import Request
+    from ..protocol import WireRequest
+
+
+class SGLangCodec:
+    """See `wire.protocol.Codec`.
+
+    Args:
+        max_event_bytes: bound of one streamed event; a whole document may be four times as big.
+    """
+
+    def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
+        self.max_event_bytes = max_event_bytes
+
+    def encode(self, request: Request, dialect: Dialect) -> WireRequest:
+        return encode_request(request, dialect)
+
+    def unsupported(self, request: Request, dialect: Dialect) -> list[str]:
+        return unsupported(request, dialect)
+
+    def decoder(self, request: Request, dialect: Dialect, content_type: str) -> GenerateDecoder:  # noqa: ARG002
+        # The body's first byte tells streams and documents apart more reliably than `content_type`.
+        return GenerateDecoder(
+            request.asked("n") or 1,
+            stops=request.asked("stop_strings") or (),
+            model=request.model.model_name or "",
+            max_event_bytes=self.max_event_bytes,
+        )
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> AsyncInferError:
+        return error_from_response(status, headers, body)
+
+    def rate_headers(self, headers: Mapping[str, str], now: float, dialect: Dialect | None = None) -> RateHeaders:
+        return rate_headers(headers, now, dialect.rate_windows if dialect is not None else None)
+
+    def request_id(self, headers: Mapping[str, str]) -> str | None:
+        return request_id(headers)
+
+
+__all__ = ["GenerateDecoder", "SGLangCodec"]

@@ -15,6 +15,7 @@ import json
 import os
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from datetime import UTC
@@ -151,12 +152,11 @@ class GoogleCredential:
         waiter = None
         with self._lock:
             flight = self._flight
-            begins = flight is None and self._token is token
+            begins = flight is None
             if flight is None:
-                if not begins and self._token is not None:  # fetched meanwhile
+                if self._token is not None and self._token is not token:  # fetched meanwhile
                     return self._token.headers
                 flight = self._flight = _Flight()
-                begins = True
             if token is None or left <= _OVER:
                 waiter = running().waiter()
                 flight.waiters.append(waiter)
@@ -236,13 +236,25 @@ def _said(error: Exception) -> str:
     return str(error.args[0])[:300] if error.args else type(error).__name__
 
 
+_KINDS = {
+    "service_account": ("google.oauth2.service_account", "from_service_account_info"),
+    "authorized_user": ("google.oauth2.credentials", "from_authorized_user_info"),
+}
+"""What most files hold: the module of google-auth that reads it, and the method of its ``Credentials``."""
+
+
 def _load(source: str | None) -> Any:
     auth: Any = import_module("google.auth")
     if source is None:
         return auth.default(scopes=[SCOPE], request=_Request())[0]
     info = _read(source)
     try:
-        return auth.load_credentials_from_dict(info, scopes=[SCOPE], request=_Request())[0]
+        if info.get("type") in _KINDS:
+            module, method = _KINDS[info["type"]]
+            return getattr(import_module(module).Credentials, method)(info, scopes=[SCOPE])
+        with warnings.catch_warnings():  # it warns of files from strangers; this one the user named
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return auth.load_credentials_from_dict(info, scopes=[SCOPE], request=_Request())[0]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"the Google credentials file is broken ({type(error).__name__}): download it again",

@@ -30,7 +30,7 @@ from ..errors import ConfigError, ConnectTimeout
 from ..loops import Loop, LoopClosed, running
 from .address import parse
 from .auth import SignedHeaders, check_headers, is_secret
-from .body import body_of
+from .body import announced, body_of
 from .decompress import accept_encoding
 from .exchange import HttpxExchange, hang_up, quietly
 from .failures import Place, quotable, translate
@@ -39,6 +39,8 @@ from .redirects import LIMIT, STATUSES, Hop, follow, refused
 
 if TYPE_CHECKING:
     import ssl
+
+    from .protocol import Upload
 
 _HTTPX: ModuleType = httpx
 _USER_AGENT = f"asyncinfer/{__version__}"
@@ -67,7 +69,7 @@ class HttpxTransport:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: bytes = b"",
+        body: bytes | Upload = b"",
         *,
         connect_timeout: float | None = None,
     ) -> HttpxExchange:
@@ -115,7 +117,9 @@ class HttpxTransport:
         place = Place(hop.address, lane.proxy, connect_timeout)
         watch = _Watch()
         try:
-            request = httpx.Request(hop.method, hop.address.url, headers=_complete(hop.headers), content=hop.body)
+            content, length = announced(hop.body)
+            headers = {**_complete(hop.headers), **length}
+            request = httpx.Request(hop.method, hop.address.url, headers=headers, content=content)
             request.stream = body_of(_HTTPX)(hop.body)
             response = await watch.send(lane, request, place)
             return HttpxExchange(response, httpx, loop, place, lane, lanes)
@@ -140,8 +144,9 @@ class HttpxTransport:
         try:
             timeout = client_timeout(module, client.timeout, connect_timeout)
             url = str(hop.address.url)
+            content, length = announced(hop.body)
             request = client.build_request(
-                hop.method, url, headers=dict(hop.headers), content=hop.body, timeout=timeout
+                hop.method, url, headers={**hop.headers, **length}, content=content, timeout=timeout
             )
             request.stream = body_of(module)(hop.body)
             options: dict[str, Any] = {}

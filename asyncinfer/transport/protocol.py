@@ -5,7 +5,7 @@ Two lanes stand behind it: httpx (general: proxies, custom clients) and, for spe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 
@@ -37,6 +37,22 @@ class Exchange(Protocol):
         ...
 
 
+class Upload(Protocol):
+    """A request body that is too large to hold: sent piece by piece, of a length known before.
+
+    Attributes:
+        size: bytes that an iteration gives, exactly.
+    """
+
+    @property
+    def size(self) -> int: ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The pieces, from the beginning each time: a redirect sends a body again. The iterator must need no cleaning
+        up, since a request that fails drops it (so: no async generator)."""
+        ...
+
+
 class Transport(Protocol):
     """Opens exchanges. One transport serves every engine of a process; connections belong to the running loop."""
 
@@ -45,17 +61,17 @@ class Transport(Protocol):
         method: str,
         url: str,
         headers: Mapping[str, str],
-        body: bytes = b"",
+        body: bytes | Upload = b"",
         *,
         connect_timeout: float | None = None,
     ) -> Exchange:
         """Send a request and wait for the response's head.
 
         Args:
-            method: ``"GET"`` or ``"POST"``.
+            method: ``"GET"``, ``"POST"`` ...
             url: absolute URL.
             headers: all request headers but Host and Content-Length.
-            body: request body.
+            body: request body, in one piece or as an `Upload`.
             connect_timeout: seconds for name lookup, TCP and TLS together; None for no bound.
 
         Raises:

@@ -19,6 +19,7 @@ from .auth import SignedHeaders, is_secret
 
 if TYPE_CHECKING:
     from .address import Address
+    from .protocol import Upload
 
 LIMIT = 5
 """Hops for one request."""
@@ -34,7 +35,7 @@ class Hop(NamedTuple):
     method: str
     address: Address
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes | Upload
     trusted: bool = True
 
 
@@ -53,7 +54,8 @@ def follow(hop: Hop, status: int, location: str) -> Hop:
     there = here.join(location)
     if here.scheme == "https" and there.scheme != "https":
         raise refused(f"{here.origin} redirects to {there.origin}, which is not encrypted: refused")
-    method, body = hop.method, hop.body
+    method: str = hop.method
+    body: bytes | Upload = hop.body
     if status not in {307, 308} and method not in {"GET", "HEAD"}:
         if status != 303:
             raise refused(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -87,7 +89,9 @@ def vllm_server() -> Iterator[RealServer]:
         "OMP_NUM_THREADS": "1",
     }
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command.split(), stdout=log, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(
+            command.split(), stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
         try:
             url = f"http://127.0.0.1:{port}"
             for _ in range(600):
@@ -105,8 +109,11 @@ def vllm_server() -> Iterator[RealServer]:
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                pass
+            # Its engine and workers are processes of their own, and outlive a server that was stopped while it started.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _tail(log: object) -> str:

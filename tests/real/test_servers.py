@@ -43,7 +43,9 @@ def get_weather(city: str) -> str:
     return json.dumps({"weather": "sunny", "temp": 21, "city": city})
 
 
-@pytest.fixture(scope="module", params=["llama", pytest.param("vllm", marks=pytest.mark.vllm)])
+@pytest.fixture(
+    scope="module", params=["llama", pytest.param("vllm", marks=[pytest.mark.vllm, pytest.mark.timeout(900)])]
+)
 def server(request: pytest.FixtureRequest) -> Iterator[RealServer]:
     with llama_server() if request.param == "llama" else vllm_server() as running:
         yield running

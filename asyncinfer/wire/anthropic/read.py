@@ -179,7 +179,9 @@ def _item(block: dict[str, Any], where: str) -> dict[str, Any]:
     kind = block.get("type")
     kept = {key: field for key, field in block.items() if key not in {"type", "text", "source"} and field is not None}
     if kind == "text":
-        return {"type": "text", "content": block.get("text"), **kept}
+        if not isinstance(block.get("text"), str):
+            raise _bad(f"{where}.content: a text block needs its text")
+        return {"type": "text", "content": block["text"], **kept}
     if kind in {"image", "document"}:
         return {**_source(kind, block.get("source"), where), **kept}
     raise _bad(f"{where}.content: a block of type {str(kind)[:40]!r} cannot stand here")

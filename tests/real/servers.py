@@ -106,10 +106,8 @@ def vllm_server() -> Iterator[RealServer]:
             yield RealServer(url, None, "remote_vllm", "vllm:num_requests_running", "vllm:generation_tokens_total")
         finally:
             process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(30)
-            except subprocess.TimeoutExpired:
-                pass
             # Its engine and workers are processes of their own, and outlive a server that was stopped while it started.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

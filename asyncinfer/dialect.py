@@ -29,6 +29,18 @@ CHAT_FIELDS = {
 }
 """Generation parameters of Chat Completions and their usual names on the wire."""
 
+MESSAGES_FIELDS = {
+    "max_new_tokens": "max_tokens",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "stop_strings": "stop_sequences",
+    "tool_choice": "tool_choice",
+    "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+    "reasoning_effort": "thinking",
+}
+"""The same for Anthropic Messages."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelRule:

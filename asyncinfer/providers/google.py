@@ -6,7 +6,7 @@ service's faces an ``api_url`` means, its path tells (`Provider.faces`).
 
 from __future__ import annotations
 
-from ..dialect import CHAT_FIELDS, Dialect
+from ..dialect import CHAT_FIELDS, MESSAGES_FIELDS, Dialect
 from .row import ChatModels, Provider
 
 _FIELDS = {
@@ -80,6 +80,21 @@ GOOGLE_ROWS = (
         api_path="/v1beta1",
     ),
     Provider(
+        "google_vertex_anthropic",
+        "Claude on Vertex AI",
+        _CLOUD.replace("/v1beta1/", "/v1/"),
+        codec="anthropic_raw_predict",
+        auth="google",
+        dialect=Dialect(
+            path="/publishers/anthropic/",
+            fields=MESSAGES_FIELDS,
+            guided={"json": "output_config.format"},
+            user_field="metadata.user_id",
+        ),
+        models_path=None,
+        key_required=False,
+    ),
+    Provider(
         "google_vertex",
         "Google Vertex AI",
         _CLOUD,
@@ -95,7 +110,7 @@ GOOGLE_ROWS = (
             "aiplatform.eu.rep.googleapis.com",
         ),
         api_path=_PLACE,
-        faces={"/endpoints/openapi": "google_vertex_openai"},
+        faces={"/endpoints/openapi": "google_vertex_openai", "/publishers/anthropic": "google_vertex_anthropic"},
         keyed="google_vertex_express",
     ),
 )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..dialect import CHAT_FIELDS as _FIELDS
-from ..dialect import Dialect, ModelRule
+from ..dialect import MESSAGES_FIELDS, Dialect, ModelRule
 from ..limits import Limits
 from .faces import with_faces
 from .google import GOOGLE_ROWS
@@ -128,16 +128,7 @@ _OWN: tuple[Provider, ...] = (
         auth="x-api-key",
         dialect=Dialect(
             path="/messages",
-            fields={
-                "max_new_tokens": "max_tokens",
-                "temperature": "temperature",
-                "top_p": "top_p",
-                "top_k": "top_k",
-                "stop_strings": "stop_sequences",
-                "tool_choice": "tool_choice",
-                "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
-                "reasoning_effort": "thinking",
-            },
+            fields=MESSAGES_FIELDS,
             guided={"json": "output_config.format"},
             user_field="metadata.user_id",
             system_turns=True,

@@ -75,8 +75,8 @@ def resolve_api_url(api_url: str, provider: Provider) -> Urls:
     if path.endswith("/generate") and not provider.takes_prompt:
         path = path.removesuffix("/generate") + "/v1"
     for ending in (provider.dialect.path, *_ENDPOINTS):
-        if ending.endswith("/") and ending in path:  # a collection of models: the model and its method follow
-            path = path.partition(ending)[0]
+        if ending.endswith("/") and ending in path + "/":  # a collection of models: the model and its method follow
+            path = (path + "/").partition(ending)[0]
             break
         if path.endswith(ending):
             path = path.removesuffix(ending).rstrip("/")

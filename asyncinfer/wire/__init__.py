@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _CODECS = {
     "openai_chat": (".openai_chat", "OpenAIChatCodec"),
     "anthropic_messages": (".anthropic", "AnthropicCodec"),
+    "anthropic_raw_predict": (".anthropic.raw_predict", "RawPredictCodec"),
     "gemini": (".gemini", "GeminiCodec"),
     "openai_responses": (".openai_responses", "OpenAIResponsesCodec"),
     "sglang": (".sglang", "SGLangCodec"),

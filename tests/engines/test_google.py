@@ -248,6 +248,34 @@ async def test_an_access_token() -> None:
     assert server.requests[0].target.startswith("/v1beta1/projects/p/locations/r/publishers/google/models/gemini-x:")
 
 
+@pytest.mark.parametrize("ending", ["", "/models", "/models/claude-x:rawPredict"])
+async def test_claude_on_vertex(ending: str) -> None:
+    events = [
+        {"type": "message_start", "message": {"id": "m1", "model": "claude-x", "usage": {"input_tokens": 3}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
+        {"type": "message_stop"},
+    ]
+    body = b"".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n".encode() for e in events)
+    place = "/v1/projects/p/locations/r/publishers/anthropic"
+    with CannedServer(stream(body)) as server:
+        engine = vertex(
+            ModelParams(model_name="anthropic/claude-sonnet-4-5@20250929"),
+            api_url=server.origin + "/v1/projects/{project_id}/locations/{region}/publishers/anthropic" + ending,
+            project_id="p",
+            region="r",
+            api_key="ya29.x",
+        )
+        assert (await engine.generate("hi")).text == "Hello"
+    request = server.requests[0]
+    sent = json.loads(request.body)
+    assert request.target == place + "/models/claude-sonnet-4-5@20250929:streamRawPredict"
+    assert (sent["anthropic_version"], sent["stream"], "model" in sent) == ("vertex-2023-10-16", True, False)
+    assert request.headers["authorization"] == "Bearer ya29.x"
+
+
 # -- tokens ------------------------------------------------------------------------------------------------------------
 
 

@@ -143,7 +143,14 @@ STOP = Finish(F.STOP, 0, None, "end_turn")
 CALLED = Finish(F.TOOL_CALLS, 0, None, "tool_use")
 THOUGHT = {"type": "thinking", "thinking": "Need weather.", "signature": "c2ln"}
 REDACTED = {"type": "redacted_thinking", "data": "ZW5j"}
-CITATION = {"type": "char_location", "cited_text": "x", "document_index": 0, "start_char_index": 0, "end_char_index": 1}
+CITATION = {
+    "type": "char_location",
+    "cited_text": "x",
+    "document_index": 0,
+    "document_title": "T",
+    "start_char_index": 0,
+    "end_char_index": 1,
+}
 SEARCH = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}
 FOUND = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from anthropic.types.message_create_params import MessageCreateParamsNonStreaming, MessageCreateParamsStreaming
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 
 @functools.cache
@@ -27,7 +27,9 @@ def validate(body: dict[str, Any]) -> None:
 
 
 def _thawed(value: Any) -> Any:
-    """Iterables are validated only when they are iterated."""
+    """Iterables are validated only when they are iterated; blocks of answers may go back as the client's models."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(exclude_unset=True)
     if isinstance(value, dict):
         return {key: _thawed(inner) for key, inner in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):

@@ -128,7 +128,7 @@ json_values = st.recursive(
 
 
 @given(st.lists(json_values, max_size=5), st.booleans())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_any_json_gives_events_or_a_typed_error(values, as_document):
     if as_document:
         body = json.dumps(values[0] if values else {}).encode()

@@ -67,6 +67,18 @@ class SSEDecoder:
 
     def feed_named(self, chunk: bytes) -> list[tuple[str, bytes]]:
         """As `feed`, each with the event's name (``""`` where it has none)."""
+        if (
+            self._begun
+            and not (self._pieces or self._data or self._name or self._lf_due)
+            and chunk.startswith(b"event: ")
+            and chunk.endswith(b"\n\n")
+            and len(chunk) <= self._max
+            and b"\r" not in chunk
+        ):
+            # The same for named events: every part is exactly its name and one data line.
+            parts = [part.partition(b"\ndata: ") for part in chunk[7:-2].split(b"\n\nevent: ")]
+            if chunk.count(b"\n") == 3 * len(parts) and all(separator for _, separator, _ in parts):
+                return [(name.decode("utf-8", "replace"), data) for name, _, data in parts]
         return self._feed(chunk, named=True)
 
     def close(self) -> list[bytes]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ..errors import ConfigError
 from ..providers import PROVIDERS
@@ -30,8 +31,9 @@ _HOSTS = {
 
 def face(provider: Provider, api_url: str | None) -> Provider:
     """The row that speaks the format found at a URL: the provider's own, or one of its other faces."""
+    path = urlsplit(api_url).path.rstrip("/") + "/" if api_url is not None else ""
     for part, name in provider.faces.items():
-        if api_url is not None and part in api_url:
+        if part + "/" in path:  # whole segments, and never those of the host
             return PROVIDERS[name]
     return provider
 

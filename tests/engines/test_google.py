@@ -166,6 +166,12 @@ async def test_the_compatible_endpoint_is_chosen_by_its_url() -> None:
     assert server.requests[0].headers["authorization"] == "Bearer k"
 
 
+def test_a_host_is_no_face() -> None:
+    for url in ("https://openai.example.com/v1beta", "https://example.com/openais/v1beta"):
+        engine = GoogleGeminiInferenceEngine(MODEL, remote_params=RemoteParams(api_url=url, api_key="k"))
+        assert base(engine)[0] == "gemini"
+
+
 # -- where Vertex AI is ------------------------------------------------------------------------------------------------
 
 CLOUD = "https://europe-west1-aiplatform.googleapis.com/v1beta1/projects/p-1/locations/europe-west1"

@@ -69,7 +69,7 @@ async def test_stream(engine: Engine) -> None:
         events = [event async for event in stream.events()]
         completion = await stream.completion()
     assert completion.text == ANSWER
-    assert sum(type(event) is TextDelta for event in events) > 5
+    assert sum(type(event) is TextDelta for event in events) > 1
     assert any(type(event) is UsageUpdate for event in events)
     assert completion.finish_reason is FinishReason.STOP
     assert completion.usage.source == "exact"
@@ -155,7 +155,7 @@ async def test_messages_stream(messages_engine: Engine) -> None:
         events = [event async for event in stream.events()]
         completion = await stream.completion()
     assert completion.text == ANSWER
-    assert sum(type(event) is TextDelta for event in events) > 5
+    assert sum(type(event) is TextDelta for event in events) > 1
     assert completion.finish_reason is FinishReason.STOP
     assert completion.usage.output_tokens > 5
     await messages_engine.aclose()
@@ -174,6 +174,27 @@ async def test_messages_tools_and_their_results(messages_engine: Engine) -> None
     completion = await messages_engine.generate(completion.conversation.with_message(result))
     assert completion.text == "It is sunny in Oslo and 21 degrees."
     await messages_engine.aclose()
+
+
+@pytest.fixture
+def responses_engine(server: RealServer) -> Engine:
+    """The same server, spoken to in the format of OpenAI's Responses."""
+    return open_engine(
+        f"{server.engine}:{server.model}",
+        remote_params=RemoteParams(api_url=f"{server.url}/v1/responses", api_key=server.key),
+        generation_params=GenerationParams(temperature=0.0, max_new_tokens=200),
+    )
+
+
+async def test_responses_stream(responses_engine: Engine) -> None:
+    async with responses_engine.stream(FRANCE) as stream:
+        events = [event async for event in stream.events()]
+        completion = await stream.completion()
+    assert completion.text == ANSWER
+    assert sum(type(event) is TextDelta for event in events) > 1
+    assert completion.finish_reason is FinishReason.STOP
+    assert completion.usage.output_tokens > 5
+    await responses_engine.aclose()
 
 
 async def test_models(engine: Engine) -> None:

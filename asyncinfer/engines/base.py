@@ -348,6 +348,11 @@ class Engine:
                 path=f"generation.{names[0]}",
                 provider=self.name,
             )
+        if "n" in names:  # answers that were not asked for must not be waited for
+            from dataclasses import replace
+
+            one = plan.template.generation.model_copy(update={"n": 1})
+            plan.template = replace(plan.template, generation=one, chosen=plan.template.chosen - {"n"})
         new = [name for name in names if name not in self._warned]
         if new:
             import logging

@@ -232,3 +232,13 @@ async def test_responses_whole_cut_and_asked_for_what_it_lacks() -> None:
         assert caught.value.partial.text == "Hel"
         with pytest.raises(UnsupportedParameterError, match="cannot honour n"):
             await engine.generate("hi", generation=GenerationParams(n=2, strict_params=True))
+
+
+async def test_answers_that_cannot_be_asked_for_are_not_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    with CannedServer(stream(responses_sse(CREATED, *message("Hello"), end()))) as server:
+        remote = RemoteParams(api_url=server.url + "/v1/responses", api_key="k", max_retries=0)
+        engine = OpenAIInferenceEngine(ModelParams(model_name="gpt-5"), remote_params=remote)
+        for generation in (GenerationParams(n=2), GenerationParams(n=2, max_new_tokens=9)):
+            completion = await engine.generate("hi", generation=generation)
+            assert [choice.text for choice in completion.choices] == ["Hello"]
+        assert caplog.text.count("does not support n; ignored") == 1

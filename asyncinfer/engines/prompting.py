@@ -1,8 +1,8 @@
 """From a conversation to a finished prompt, for formats that take no messages (`Provider.takes_prompt`).
 
 Whose chat template is applied, in this order: the caller's own prompt (``extra_body.text``, ``input_ids``), the
-template that ``ModelParams.chat_template`` gives, the server's. A server that applies none is an error that says what
-else can be done: a guessed template would give worse answers and no error.
+template that ``ModelParams.chat_template`` gives, the server's, that of a tokenizer's folder on this machine. Where
+there is none of them the error says what else can be done: a guessed template would give worse answers and no error.
 """
 
 from __future__ import annotations
@@ -29,19 +29,25 @@ async def with_prompt(transport: Transport, endpoint: Endpoint, request: Request
         ConfigError: no template is to be had, or the template refuses the conversation.
         APIError, TransportError: the server that was asked for the prompt answered with an error.
     """
+    from anyio import to_thread
+
     from ..wire.sglang.prompt import PROMPTS
+    from .template import folder_template, render
 
     extra = request.asked("extra_body") or {}
     if PROMPTS & extra.keys():
         return request
+    prompt: dict[str, Any]
     if request.model.chat_template is not None:
-        from anyio import to_thread
-
-        from .template import render
-
-        prompt: dict[str, Any] = {"text": await to_thread.run_sync(render, request)}
+        prompt = {"text": await to_thread.run_sync(render, request, request.model.chat_template)}
     else:
-        prompt = {"input_ids": await _ask_server(transport, endpoint, request)}
+        try:
+            prompt = {"input_ids": await _ask_server(transport, endpoint, request)}
+        except ConfigError:
+            template = await to_thread.run_sync(folder_template, request)
+            if template is None:
+                raise
+            prompt = {"text": await to_thread.run_sync(render, request, template)}
     generation = request.generation.model_copy(update={"extra_body": {**extra, **prompt}})
     return replace(request, generation=generation, chosen=request.chosen | {"extra_body"})
 
@@ -78,7 +84,8 @@ def _refused(endpoint: Endpoint, error: Exception) -> Exception:
         return error
     return ConfigError(
         f"the server did not turn the conversation into a prompt ({error.message.rstrip('.')}): set "
-        "remote_params.api_url to its /v1/chat/completions, or model.chat_template to the model's chat template",
+        "remote_params.api_url to its /v1/chat/completions, or model.chat_template to the model's chat template (or "
+        "model.tokenizer_name to a folder that has it)",
         path="remote_params.api_url",
         provider=endpoint.provider.name,
         status=error.status,

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 
 
-def render(request: Request) -> str:
-    """The prompt. Reads files: not for an event loop.
+def render(request: Request, source: str) -> str:
+    """The prompt that a template (Jinja, or the name of a file) makes. Reads files: not for an event loop.
 
     Raises:
         ConfigError: the template is no Jinja, or refuses the conversation.
@@ -30,7 +30,7 @@ def render(request: Request) -> str:
     from ..wire.sglang.prompt import template_messages
 
     model = request.model
-    template = _compiled(_source(model.chat_template or ""))
+    template = _compiled(_source(source))
     variables: dict[str, Any] = {
         **_special_tokens(model.tokenizer_name or model.model_name),
         "messages": [_as_templates_read(message) for message in template_messages(request)],
@@ -110,6 +110,21 @@ def _now(form: str) -> str:
     from datetime import datetime
 
     return datetime.now().astimezone().strftime(form)
+
+
+def folder_template(request: Request) -> str | None:
+    """The chat template in the folder of the model's tokenizer, where that is on this machine. Reads files."""
+    folder = request.model.tokenizer_name or request.model.model_name
+    if not folder or not Path(folder).expanduser().is_dir():
+        return None
+    file = Path(folder).expanduser() / "chat_template.jinja"
+    if file.is_file():
+        return str(file)
+    try:
+        found = json.loads((file.parent / "tokenizer_config.json").read_text(encoding="utf-8"))["chat_template"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 @lru_cache(maxsize=16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from asyncinfer import (
     Conversation,
     FinishReason,
     GenerationParams,
+    MissingDependencyError,
     ModelParams,
     OpenAIInferenceEngine,
     OverloadedError,
@@ -159,6 +161,35 @@ async def test_a_server_that_applies_no_template(status: int) -> None:
             await engine_for(server).generate("hi")
         assert "Field required" in str(caught.value)
         assert len(server.requests) == 1  # asking again would not help
+
+
+async def test_then_the_template_of_the_tokenizers_folder_is_applied(tmp_path: Path) -> None:
+    config = tmp_path / "tokenizer_config.json"
+    for name in ("chat_template.jinja", "tokenizer_config.json"):
+        config.write_text(json.dumps({"bos_token": "<s>", "chat_template": TEMPLATE}))
+        (tmp_path / "chat_template.jinja").unlink(missing_ok=True)
+        if name == "chat_template.jinja":
+            (tmp_path / name).write_text(TEMPLATE)
+            config.write_text(json.dumps({"bos_token": "<s>"}))
+        with Sglang(answer(b'{"detail":"Not Found"}', status=404)) as server:
+            await engine_for(server, tokenizer_name=str(tmp_path)).generate("hi")
+            assert server.generated[0]["text"] == "<s><user>hi<assistant>"
+
+
+async def test_the_embedded_models_own_template(server: Sglang) -> None:
+    import asyncinfer.models
+
+    folder = Path(asyncinfer.models.__file__).parent / "files" / "hf"
+    await engine_for(server, chat_template=str(folder / "chat_template.jinja"), tokenizer_name=str(folder)).generate(
+        "hi"
+    )
+    assert "hi" in server.generated[0]["text"]
+
+
+async def test_without_jinja_the_error_has_the_command(server: Sglang, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingDependencyError, match="pip install jinja2"):
+        await engine_for(server, chat_template="{{ 'never seen before' }}").generate("hi")
 
 
 async def test_other_failures_of_the_server_are_what_they_are() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -63,6 +64,7 @@ _exit: dict[str, int] = {}
 def run(words: list[str]) -> int:
     """Run a command line (without the program's name); return the exit code."""
     _exit.clear()
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # an answer that the terminal cannot show must not end the program
@@ -81,6 +83,13 @@ def run(words: list[str]) -> int:
     if _exit:
         return _exit["code"]
     return code if isinstance(code, int) else 0 if code is None else 1
+
+
+def _open_what_is_closed() -> None:
+    """A caller may close a standard stream (``>&-``): Python then has None there, and a file would get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 -- open to the end
 
 
 def _choices(config: Path | None, engine: str | None, model: str | None, seed: int | None) -> Choices:
@@ -159,6 +168,8 @@ def infer(
                 ),
             )
         set_up(log_level or ("ERROR" if quiet else "WARNING"))
+        if output_path or overwrite or strict:
+            say("note: --output_path, --overwrite and --strict belong to --input_path; without it no file is written")
         if interactive:
             from .chat import chat
 

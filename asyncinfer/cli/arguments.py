@@ -1,7 +1,8 @@
 """Which words of a command line override the configuration. Rule: found before the options are parsed.
 
 ``--section.key value``, ``--section.key=value``, ``section.key=value`` and, where one section only has such a key,
-``--key value`` may stand anywhere between the documented options. A flag without a value means true.
+``--key value`` may stand anywhere between the documented options. A flag without a value means true, where the key
+takes that.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _TOP_LEVEL = ("engine", "input_path", "output_path", "progress_path")
 
 _ASSIGNMENT = re.compile(rf"((?:{'|'.join(_SECTIONS)})[.\[][\w.\[\]-]*|(?:{'|'.join(_TOP_LEVEL)}))=")
 _OPTION = re.compile(r"--?[A-Za-z]")
+_ONE_DASH = re.compile(rf"-(?:{'|'.join(_SECTIONS)})[.\[]")
+"""A key of the configuration after one dash. The guide writes ``-output_path``: one dash is enough for a long name."""
 
 
 def split_overrides(words: list[str]) -> tuple[list[str], list[str]]:
@@ -45,6 +48,8 @@ def split_overrides(words: list[str]) -> tuple[list[str], list[str]]:
         position += 1
         if word == "--":
             return [*rest, word, *words[position:]], overrides
+        if "-" + word.partition("=")[0] in OPTIONS or _ONE_DASH.match(word):
+            word = "-" + word
         name, equals, _ = word.partition("=")
         if not (word.startswith("--") and name not in OPTIONS):
             (overrides if _ASSIGNMENT.match(word) else rest).append(word)
@@ -53,7 +58,7 @@ def split_overrides(words: list[str]) -> tuple[list[str], list[str]]:
             _refuse_misspelt(name)
         if not equals:
             flag = position == len(words) or _OPTION.match(words[position])
-            word += "=true" if flag else f"={words[position]}"
+            word += "" if flag else f"={words[position]}"
             position += not flag
         overrides.append(word)
     return rest, overrides

@@ -1,7 +1,8 @@
 """Configuration keys on the command line: ``--generation.temperature 0.2``, ``--a.b=v``, ``key=value``.
 
 A value is read as YAML (``0.2``, ``null``, ``[a, b]``), a key that takes text gets the text as it stands. A flag
-without a value is ``true``. The section may be left out where only one has such a key: ``--seed 42``.
+without a value is ``true``, for a key that takes that. The section may be left out where only one has such a key:
+``--seed 42``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from ..errors import ConfigError
-from ..violations import Path, nearest, nested_model
+from ..violations import Path, dotted, nearest, nested_model
 from .yaml_text import Place, Source, read_yaml
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _IGNORED = ("--local-rank", "--local_rank")
 """What distributed launchers add to every command line."""
 
 _SECTIONS = ("model.", "generation.", "remote_params.")
+_TOP_LEVEL = ("engine=", "input_path=", "output_path=", "progress_path=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,13 @@ class Override:
         path: its parts; a number for an index in brackets (an index after a dot is still text).
         text: the value as typed.
         flag: the key as typed, for errors.
+        bare: no value was typed.
     """
 
     path: Path
     text: str
     flag: str
+    bare: bool = False
 
 
 def parse_overrides(tokens: Sequence[str]) -> list[Override]:
@@ -57,23 +61,26 @@ def parse_overrides(tokens: Sequence[str]) -> list[Override]:
         bare = key.lstrip("-") if flagged else key
         if not _KEY.match(bare) or not (flagged or equals):
             raise ConfigError(f"{word!r}: expected --section.key value, --section.key=value or section.key=value")
+        alone = not equals and (not words or _begins_another(words[0]))
         if not equals:
-            value = words.pop(0) if words and not _begins_another(words[0]) else "true"
+            value = "true" if alone else words.pop(0)
         if flagged and key in _IGNORED:
             continue
         parts: Path = tuple(int(index) if index else name for index, name in _PART.findall(bare))
-        found.append(Override(parts, value, key))
+        found.append(Override(parts, value, key, alone))
     return found
 
 
 def _begins_another(word: str) -> bool:
-    return word.startswith("--") or ("=" in word and word.startswith(_SECTIONS))
+    return word.startswith("--") or ("=" in word and word.startswith((*_SECTIONS, *_TOP_LEVEL)))
 
 
 def apply_overrides(source: Source, overrides: Sequence[Override], root: type[BaseModel]) -> None:
     """Put the overrides into ``source``, in place. Later ones win. Raises `ConfigError` naming the flag."""
     for override in overrides:
         path, field = _resolve(override, root)
+        if override.bare and field is not None and not _takes_flag(field):
+            raise ConfigError(f"{override.flag} needs a value", path=dotted(path))
         value, places = _value(override, field)
         _put(source, path, value, override)
         for known in [known for known in source.places if known[: len(path)] == path]:
@@ -132,6 +139,11 @@ def kinds(annotation: Any) -> list[Any]:
 
 def _takes_list(field: FieldInfo) -> bool:
     return any(get_origin(kind) is list for kind in kinds(field.annotation))
+
+
+def _takes_flag(field: FieldInfo) -> bool:
+    """Whether ``true`` can be meant: a key that is true or false, or one below a free mapping."""
+    return any(kind in {bool, Any} or get_origin(kind) is dict for kind in kinds(field.annotation))
 
 
 def _value(override: Override, field: FieldInfo | None) -> tuple[Any, dict[Path, Place]]:

@@ -241,9 +241,11 @@ def test_engines_and_models(program, provider, at):
         (["infer", "--model.x", "1", "Hi"], ["infer", "Hi"], ["--model.x=1"]),
         (["--model.x=1 2", "Hi"], ["Hi"], ["--model.x=1 2"]),
         (["--generation.x", "-1.5"], [], ["--generation.x=-1.5"]),
-        (["--model.flag", "--model.y", "2"], [], ["--model.flag=true", "--model.y=2"]),
-        (["--model.flag", "-v"], ["-v"], ["--model.flag=true"]),
-        (["--model.flag"], [], ["--model.flag=true"]),
+        (["--model.flag", "--model.y", "2"], [], ["--model.flag", "--model.y=2"]),
+        (["--model.flag", "-v"], ["-v"], ["--model.flag"]),
+        (["--model.flag"], [], ["--model.flag"]),
+        (["-output_path", "o", "-seed=4", "-v"], ["--output_path", "o", "--seed=4", "-v"], []),
+        (["-model.x", "1", "-i", "-m", "model.gguf"], ["-i", "-m", "model.gguf"], ["--model.x=1"]),
         (["model.x=1", "engine=VLLM", "2+2=4", "x=1"], ["2+2=4", "x=1"], ["model.x=1", "engine=VLLM"]),
         (["--seed", "4", "--temperature", "0"], ["--seed", "4"], ["--temperature=0"]),
         (["--", "--model.x", "1"], ["--", "--model.x", "1"], []),
@@ -254,6 +256,44 @@ def test_engines_and_models(program, provider, at):
 )
 def test_overrides_are_told_from_other_words(words, rest, overrides):
     assert split_overrides(words) == (rest, overrides)
+
+
+def test_a_key_of_text_is_not_set_to_true_for_want_of_a_value(program):
+    done = program("infer", "Hello", "--model.model_name")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--model.model_name needs a value" in done.stderr
+
+
+def test_one_dash_is_enough_for_a_long_option(program, at):
+    """As in the guide's own table: ``-output_path results.jsonl``."""
+    (program.folder / "in.jsonl").write_text('{"messages": [{"role": "user", "content": "Hello"}]}\n')
+    done = program("infer", *at, "--input_path", "in.jsonl", "-output_path", "results.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert '"assistant"' in (program.folder / "results.jsonl").read_text()
+
+
+def test_an_output_path_without_a_batch_is_not_ignored_in_silence(program, at):
+    done = program("infer", "Hello", *at, "--output_path", "out.jsonl")
+    assert (done.stdout, done.returncode) == ("Hello\n", 0)
+    assert "no file is written" in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_is_no_traceback(program, at, closed):
+    """Services start programs that way; Python then has None for the stream."""
+    line = 'exec "$@" ' + closed
+    for words, codes in (["infer", "Hello", *at], {0}), (["infer", *at], {2}), (["chat", "Hello", *at], {0}):
+        done = subprocess.run(
+            ["sh", "-c", line, "sh", *program.command(*words)],
+            env=program.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode in codes, done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_a_misspelt_option_is_refused():

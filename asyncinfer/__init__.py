@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .engines.base import Engine
     from .engines.bedrock import BedrockInferenceEngine
     from .engines.fallback import FallbackEngine
+    from .engines.jobs import BatchJob, BatchState, BatchStatus
     from .engines.llama_cpp import LlamaCppInferenceEngine
     from .engines.opening import open_engine
     from .engines.remote import (
@@ -118,6 +119,7 @@ _ROOMS = {
     "engines.base": "Engine",
     "engines.bedrock": "BedrockInferenceEngine",
     "engines.fallback": "FallbackEngine",
+    "engines.jobs": "BatchJob BatchState BatchStatus",
     "engines.llama_cpp": "LlamaCppInferenceEngine",
     "engines.opening": "open_engine",
     "engines.remote": (
@@ -151,6 +153,9 @@ __all__ = [
     "AsyncInferError",
     "AuthenticationError",
     "BadRequestError",
+    "BatchJob",
+    "BatchState",
+    "BatchStatus",
     "BedrockInferenceEngine",
     "CerebrasInferenceEngine",
     "Choice",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..scheduling.limiter import Limiter, Ticket
     from ..transport.protocol import Transport
     from .endpoint import Endpoint
+    from .jobs.view import BatchView
     from .source import Source
 
 
@@ -147,6 +148,14 @@ class RemoteInferenceEngine(Engine):
         if endpoint.urls.models is None:
             return await super().list_models()
         return await list_models(self._lane(), endpoint, chat_only=chat_only)
+
+    @property
+    def batch(self) -> BatchView:
+        """The provider's batch API. Raises `ConfigError` where there is none."""
+        from .jobs.view import BatchView
+
+        assert self._default_plan is not None
+        return BatchView(self, self.endpoint(self._default_plan.template), self._lane())
 
     async def stop(self) -> None:
         self._transport = None

@@ -48,6 +48,7 @@ class Provider:
         api_path: what is added to an ``api_url`` that has no path of its own, where ``base_url`` does not tell.
         faces: part of an ``api_url``'s path -> the row that speaks the format found there.
         takes_prompt: the format takes a finished prompt, not messages; `engines.prompting` makes it.
+        batch: name of the batch API, resolved by `engines.jobs`; None where there is none, or none that is spoken.
         keyed: the row that applies where the credential is a plain API key and no project is named, or None.
     """
 
@@ -70,3 +71,4 @@ class Provider:
     keyed: str | None = None
     auth_elsewhere: Literal["bearer"] | None = None
     takes_prompt: bool = False
+    batch: str | None = None

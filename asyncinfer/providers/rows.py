@@ -118,6 +118,7 @@ _OWN: tuple[Provider, ...] = (
         limits=Limits(charge="reserve"),
         chat_models=ChatModels(others=_OPENAI_OTHERS),
         hosts=(".api.openai.com",),
+        batch="openai",
     ),
     Provider(
         "anthropic",
@@ -136,6 +137,7 @@ _OWN: tuple[Provider, ...] = (
         # The later 2026-10-21 takes no sampling parameters from any model; extra_headers can ask for it.
         headers={"anthropic-version": "2023-06-01"},
         auth_elsewhere="bearer",
+        batch="anthropic",
     ),
     Provider(
         "azure_openai",
@@ -194,6 +196,7 @@ _OWN: tuple[Provider, ...] = (
         "https://api.parasail.io/v1",
         ("PARASAIL_API_KEY",),
         dialect=Dialect(fields=_FIELDS | _SAMPLERS),
+        batch="openai",
     ),
     Provider(
         "lambda",
@@ -259,6 +262,7 @@ _OWN: tuple[Provider, ...] = (
             fields=_but(_COMPLETION_TOKENS, "n", "logit_bias", "logprobs", "top_logprobs"),
             rate_windows={"requests": 86400.0},
         ),
+        batch="openai",
     ),
     Provider(
         "mistral",
@@ -360,7 +364,7 @@ _OWN: tuple[Provider, ...] = (
         key_required=False,  # there is the whole chain of AWS credentials
     ),
     Provider("remote_vllm", "vLLM server", None, ("VLLM_API_KEY",), dialect=_VLLM, key_required=False),
-    Provider("remote", "OpenAI-compatible server", None, dialect=_ANY_SERVER, key_required=False),
+    Provider("remote", "OpenAI-compatible server", None, dialect=_ANY_SERVER, key_required=False, batch="openai"),
 )
 
 ROWS = with_faces(

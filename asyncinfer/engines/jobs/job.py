@@ -1,0 +1,260 @@
+"""`BatchJob`: the handle of a submitted batch. Rule: everything needed to find its answers again is in its JSON, except
+secrets and the conversations.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from ...conversation import Conversation
+from ...errors import ConfigError, EngineError, RetryKind
+from ..plan import as_conversation
+from .gate import Gate, gate_of
+from .parts import Part
+from .results import Results
+from .status import BatchStatus, PartStatus, summed
+from .waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ...request import Request
+    from ..base import Engine
+
+_FORMAT = "asyncinfer.batch/1"
+
+
+class BatchJob:
+    """Rows that were given to a provider's batch API: one job for the caller, one or several for the provider.
+
+    Made by ``asyncinfer.batch.submit`` (or ``engine.batch.submit``), or by `from_json` in another program.
+
+    Attributes:
+        id: our own id of it, random.
+        provider: name of the provider's row.
+        base_url: the endpoint that it was sent to.
+        model: name of the model.
+        total: rows of the input.
+        created: seconds since the epoch.
+        parts: the provider's jobs.
+        unsent: rows that could not be asked, and why; their results are failures.
+        labels: whatever the caller wants to remember, text by name; some providers show them.
+    """
+
+    def __init__(
+        self,
+        view: Gate,
+        template: Request,
+        *,
+        config: str | None = None,
+        labels: dict[str, str] | None = None,
+        conversations: Any = None,
+    ) -> None:
+        self.id = uuid.uuid4().hex
+        self.provider = view.provider
+        self.base_url = view.base_url
+        self.model = template.model.model_name or ""
+        self.created = time.time()
+        self.total = 0
+        self.parts: list[Part] = []
+        self.unsent: dict[int, ConfigError] = {}
+        self.labels = labels or {}
+        self._view = view
+        self._template = template
+        self._config = config
+        self._conversations = conversations
+        self._known: dict[str, PartStatus] = {}
+
+    def __repr__(self) -> str:
+        return f"<BatchJob {self.id} of {self.total} rows at {self.provider}, {len(self.parts)} part(s)>"
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that speaks to the provider; yours to close."""
+        return self._view.engine
+
+    # -- asking the provider -------------------------------------------------------------------------------------------
+
+    async def status(self) -> BatchStatus:
+        """How far it is. Raises `AsyncInferError`."""
+        for part in self.parts:
+            known = self._known.get(part.id)
+            if known is None or not known.state.ended:
+                self._known[part.id] = await self._view.look(part)
+        return summed([self._known[part.id] for part in self.parts], self.total, len(self.unsent))
+
+    async def wait(
+        self,
+        *,
+        interval: float = 5.0,
+        longest: float = 60.0,
+        timeout: float | None = None,
+        on_progress: Callable[[BatchStatus], object] | None = None,
+    ) -> BatchStatus:
+        """Return when it has ended. Cancelling the call leaves the job alone.
+
+        Args:
+            interval: seconds between the first two looks; later ones are further apart.
+            longest: seconds between two looks, at most.
+            timeout: seconds to wait at most; None waits for as long as it takes.
+            on_progress: called (awaited, if it is async) after each look.
+
+        Raises:
+            TotalTimeout: it has not ended within ``timeout``.
+            AsyncInferError: the provider refuses to tell. Faults that may pass are waited out.
+        """
+        return await wait_for(self.status, interval, longest, timeout, on_progress, self.provider)
+
+    async def cancel(self) -> BatchStatus:
+        """Ask the provider to stop what has not ended; answers that are finished stay available.
+
+        Returns:
+            The status afterwards; the provider may take minutes: `wait` until it has ended.
+        """
+        from ...errors import APIError
+
+        before = await self.status()
+        for part, status in zip(self.parts, before.parts, strict=True):
+            if status.state.ended:
+                continue
+            try:
+                await self._view.cancel(part)
+            except APIError:
+                if not (await self._view.look(part)).state.ended:  # it may have ended just now
+                    raise
+        return await self.status()
+
+    def results(
+        self,
+        conversations: Sequence[Any] | Callable[[int], Any] | None = None,
+        *,
+        partial: bool = False,
+        response_model: type[Any] | None = None,
+    ) -> Results:
+        """The answers: a `Completion` or `Failure` for each row, with its ``.index``.
+
+        ``await`` it for a list in input order; ``async for`` gives rows as the provider's files have them, in constant
+        memory. A row without an answer (expired, cancelled, lost) is a `Failure`.
+
+        Args:
+            conversations: the input again, or a function from a row's index to its conversation, where the job was read
+                from JSON. Without it, ``completion.conversation`` has the answer only.
+            partial: the job need not have ended: only rows that the provider gives out already, and no failures for
+                the others.
+            response_model: the class that answers are parsed into, where the job was read from JSON.
+
+        Raises:
+            EngineError: (when read) the job has not ended and ``partial`` is False.
+        """
+        template = self._template
+        if response_model is not None:
+            template = replace(template, response_model=response_model)
+        given = self._conversations if conversations is None else conversations
+
+        def request_of(index: int) -> Request:
+            conversation = Conversation(messages=[])
+            if given is not None:
+                conversation = as_conversation(given(index) if callable(given) else given[index])
+            return replace(template, conversation=conversation)
+
+        async def begin() -> list[tuple[Part, PartStatus]]:
+            status = await self.status()
+            if not status.ended and not partial:
+                raise EngineError(
+                    f"batch job {self.id} has not ended ({status.state}, {status.fraction:.0%} done): wait() for it, "
+                    "or take what is there with results(partial=True)",
+                    provider=self.provider,
+                    code="batch_not_ended",
+                    retry=RetryKind.TRANSIENT,
+                )
+            return list(zip(self.parts, status.parts, strict=True))
+
+        door, flavour = self._view.door, self._view.flavour
+        return Results(begin, door, flavour, request_of, self.total, self.unsent, partial=partial)
+
+    # -- kept and found again ------------------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """The job as one line of JSON; no secrets, no conversations."""
+        value = {
+            "format": _FORMAT,
+            "id": self.id,
+            "provider": self.provider,
+            "base_url": self.base_url,
+            "model": self.model,
+            "created": self.created,
+            "total": self.total,
+            "parts": [asdict(part) for part in self.parts],
+            "unsent": {index: [error.message, error.path] for index, error in self.unsent.items()},
+            "labels": self.labels,
+            "config": self._config,
+        }
+        return json.dumps(value, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str, engine: Any = None) -> BatchJob:
+        """The job that `to_json` wrote, perhaps in another program.
+
+        Args:
+            text: the JSON.
+            engine: an engine of the same provider and endpoint; None makes one like the one that submitted it, with the
+                key from the environment.
+
+        Raises:
+            ConfigError: the text is no job, or the engine speaks to another endpoint.
+        """
+        value = _parsed(text)
+        if engine is None:
+            engine = _engine(value.get("config"))
+        view = gate_of(engine)
+        if (view.provider, view.base_url) != (value.get("provider"), value.get("base_url")):
+            raise ConfigError(
+                f"this job was sent to {value.get('base_url')}, but the engine speaks to {view.base_url}: "
+                "pass an engine with the same api_url",
+                path="engine",
+            )
+        try:
+            template = view.template(_config(value.get("config")))
+            job = cls(view, template, config=value.get("config"), labels=dict(value["labels"]))
+            job.id, job.model, job.created = str(value["id"]), str(value["model"]), float(value["created"])
+            job.total = int(value["total"])
+            job.parts = [Part(**part) for part in value["parts"]]
+            job.unsent = {
+                int(index): ConfigError(message, path=path) for index, (message, path) in value["unsent"].items()
+            }
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"not a batch job: {type(error).__name__}: {error}", path="job") from error
+        return job
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"not a batch job: {error}", path="job") from error
+    if not isinstance(value, dict) or value.get("format") != _FORMAT:
+        raise ConfigError(f"not a batch job: expected a JSON object of format {_FORMAT}", path="job")
+    return cast("dict[str, Any]", value)
+
+
+def _config(text: Any) -> Any:
+    from ...params import InferenceConfig
+
+    return InferenceConfig.from_str(text) if isinstance(text, str) else None
+
+
+def _engine(text: Any) -> Engine:
+    from ..opening import open_engine
+
+    config = _config(text)
+    if config is None or config.engine is None:
+        raise ConfigError(
+            "this job does not say which engine made it: pass one to from_json(text, engine)", path="engine"
+        )
+    return open_engine(config)

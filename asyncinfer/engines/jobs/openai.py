@@ -1,0 +1,153 @@
+"""OpenAI's batch API, which Groq, Parasail and many gateways speak as well: a JSONL file, a job on it, two files back.
+
+Format: developers.openai.com, "Batch API"; the answers come in any order, and those of an expired or cancelled job are
+there too. Rows that failed stand in a file of their own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import msgspec
+
+from ...errors import AsyncInferError, ProtocolError, ServerError, TransportError
+from ...wire.status import error_from_object, error_from_response
+from .parts import Framing, Order, Part, Row
+from .status import BatchState, PartStatus
+
+if TYPE_CHECKING:
+    from ...wire.protocol import WireRequest
+    from .door import Door
+    from .spool import Spool
+
+_STATES = {
+    "validating": BatchState.QUEUED,
+    "in_progress": BatchState.RUNNING,
+    "finalizing": BatchState.RUNNING,
+    "cancelling": BatchState.CANCELLING,
+    "completed": BatchState.COMPLETED,
+    "failed": BatchState.FAILED,
+    "expired": BatchState.EXPIRED,
+    "cancelled": BatchState.CANCELLED,
+}
+_ENDS = {"completed_at": "completed", "failed_at": "failed", "expired_at": "expired", "cancelled_at": "cancelled"}
+_MARK = "asyncinfer_part"
+
+
+class _Response(msgspec.Struct):
+    status_code: int = 200
+    request_id: str | None = None
+    body: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Line(msgspec.Struct):
+    custom_id: str = ""
+    response: _Response | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Line).decode
+
+
+class OpenAIFlavour:
+    """See `flavour.Flavour`."""
+
+    framing = Framing(rows=50_000, size=200_000_000)
+
+    def line(self, row_id: str, wire: WireRequest) -> bytes:
+        path = f"/v1{wire.path}"
+        return msgspec.json.encode({"custom_id": row_id, "method": "POST", "url": path, "body": msgspec.Raw(wire.body)})
+
+    async def create(self, door: Door, spool: Spool, order: Order) -> tuple[str, dict[str, str]]:
+        content_type, form = spool.form({"purpose": "batch"}, "batch.jsonl")
+        uploaded = await door.upload("/files", form, content_type)
+        file = _id(uploaded, "an upload")
+        asked = {
+            "input_file_id": file,
+            "endpoint": f"/v1{order.path}",
+            "completion_window": order.window or "24h",
+            "metadata": {**order.labels, _MARK: order.mark},
+        }
+        try:
+            made = await door.post("/batches", asked, once=True)
+        except (TransportError, ServerError) as error:
+            # It may have been created all the same: starting a second one would be paid for twice.
+            found = await self._find(door, file)
+            if found is None:
+                raise
+            error.__traceback__ = None
+            made = found
+        return _id(made, "a new batch"), {"input_file": file}
+
+    async def _find(self, door: Door, file: str) -> dict[str, Any] | None:
+        """The batch that works on a file, among the newest."""
+        try:
+            listed = await door.get("/batches?limit=100")
+        except AsyncInferError:
+            return None
+        rows = listed.get("data")
+        for row in rows if isinstance(rows, list) else ():
+            if isinstance(row, dict) and row.get("input_file_id") == file:
+                return row
+        return None
+
+    async def look(self, door: Door, part: Part) -> PartStatus:
+        batch = await door.get(f"/batches/{quote(part.id, safe='')}")
+        said = str(batch.get("status") or "")
+        known = _STATES.get(said.lower())
+        if known is None:  # a new word: the time stamps tell whether it is an end
+            known = next((_STATES[word] for name, word in _ENDS.items() if batch.get(name)), BatchState.RUNNING)
+        counts = batch.get("request_counts")
+        counts = counts if isinstance(counts, dict) else {}
+        files = [batch.get(name) for name in ("output_file_id", "error_file_id")]
+        return PartStatus(
+            id=part.id,
+            state=known,
+            said=said,
+            total=part.rows,
+            completed=_count(counts.get("completed")),
+            failed=_count(counts.get("failed")),
+            outputs=tuple(f"/files/{quote(str(file), safe='')}/content" for file in files if file),
+            reason=_reason(batch.get("errors")),
+        )
+
+    async def cancel(self, door: Door, part: Part) -> None:
+        await door.post(f"/batches/{quote(part.id, safe='')}/cancel")
+
+    def read(self, line: bytes) -> Row | None:
+        row = _decode(line)
+        response = row.response
+        if response is None:
+            return Row(row.custom_id, error=error_from_object(row.error or {"message": "no answer, no explanation"}))
+        body = bytes(response.body)
+        if response.status_code >= 400 or row.error:
+            status = response.status_code if response.status_code >= 400 else 500
+            error = error_from_response(status, {}, body)
+            error.request_id = response.request_id
+            return Row(row.custom_id, error=error)
+        return Row(row.custom_id, body=body, request_id=response.request_id)
+
+
+def _id(answer: dict[str, Any], what: str) -> str:
+    found = answer.get("id")
+    if not isinstance(found, str) or not found:
+        raise ProtocolError(f"the provider's answer to {what} has no id")
+    return found
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _reason(errors: Any) -> str | None:
+    """Why a whole job failed: its first complaints."""
+    rows = errors.get("data") if isinstance(errors, dict) else errors
+    if not isinstance(rows, list):
+        return None
+    found = []
+    for row in rows[:3]:
+        if isinstance(row, dict):
+            where = f"line {row['line']}: " if row.get("line") is not None else ""
+            found.append(f"{where}{row.get('message') or row.get('code')}")
+    return "; ".join(found) or None

@@ -150,7 +150,7 @@ class Call:
         timeouts = self.request.timeouts
         if self._engine.keeps_clocks:
             timeouts = Timeouts(connect=None, first_token=None, between_tokens=None, total=timeouts.total)
-        self._clocks = clocks = Clocks(loop, timeouts, self._engine.name)
+        self._clocks = clocks = Clocks(loop, timeouts, self._engine.name, total_waits=self._on_dispatch is not None)
         self._live.add(self)
         try:
             await clocks.in_total(self._engine.ready())
@@ -177,6 +177,7 @@ class Call:
             ticket.refund(sent=False)
             raise self._error
         if self._on_dispatch is not None:
+            self._clocks.start_total()
             self._on_dispatch()
             self._on_dispatch = None
         self._fold = self._new_fold()

@@ -23,24 +23,34 @@ _CLOSE_GRACE = 1.0
 class Clocks:
     """Made when the call starts, on its loop. The connect clock is the transport's.
 
+    Args:
+        total_waits: the total clock starts with `start_total` only: a row of many is not to blame for its queue.
+
     Attributes:
         started_at: when the call began, on the clock of ``loop.time``.
     """
 
     __slots__ = ("_attempt_at", "_deltas", "_guard", "_loop", "_name", "_since", "_timeouts", "_total_at", "started_at")
 
-    def __init__(self, loop: Loop, timeouts: Timeouts, name: str) -> None:
+    def __init__(self, loop: Loop, timeouts: Timeouts, name: str, *, total_waits: bool = False) -> None:
         self._loop = loop
         self._timeouts = timeouts
         self._name = name
         self._guard = loop.guard(timeouts.between_tokens)
         self.started_at = self._since = self._attempt_at = loop.time()
         self._deltas = -1
-        self._total_at = None if timeouts.total is None else self.started_at + timeouts.total
+        self._total_at: float | None = None
+        if not total_waits:
+            self.start_total()
 
     def elapsed(self) -> float:
         """Seconds since the call began."""
         return self._loop.time() - self.started_at
+
+    def start_total(self) -> None:
+        """The total clock starts now."""
+        total = self._timeouts.total
+        self._total_at = None if total is None else self._loop.time() + total
 
     def attempt(self) -> None:
         """A request is about to be sent: its first-token clock starts."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from ..errors import AsyncInferError, RetryKind, TransportError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..events import Event
     from ..limits import RateHeaders
     from ..request import Request
@@ -89,7 +91,7 @@ async def open_source(transport: Transport, endpoint: Endpoint, request: Request
         headers = exchange.headers
         rate = codec.rate_headers(headers, time.time(), dialect)
         if exchange.status >= 400:
-            error = codec.error(exchange.status, headers, await read_all(exchange, _MAX_ERROR_BYTES))
+            error = codec.error(exchange.status, _dated(headers), await read_all(exchange, _MAX_ERROR_BYTES))
             error.rate = rate
             if exchange.status == 401 and endpoint.credential is not None and endpoint.credential.refused(sent):
                 error.retry = RetryKind.TRANSIENT  # with the next token
@@ -102,6 +104,15 @@ async def open_source(transport: Transport, endpoint: Endpoint, request: Request
             error.provider = endpoint.provider.name
         raise
     return RemoteSource(exchange, decoder, rate, codec.request_id(headers))
+
+
+def _dated(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """``headers`` with a date, by which codecs, having no clock, read a ``retry-after`` that names a moment."""
+    if "date" in headers or "retry-after" not in headers:
+        return headers
+    from email.utils import formatdate
+
+    return {**headers, "date": formatdate(time.time(), usegmt=True)}
 
 
 async def read_all(exchange: Exchange, bound: int) -> bytes:

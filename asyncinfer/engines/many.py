@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..completion import Completion, Failure
-from ..errors import StreamConsumedError
+from ..conversation import Conversation
+from ..errors import ConfigError, StreamConsumedError
 from ..loops import LoopClosed, running
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class _Run:
         return result
 
     def cancel(self) -> None:
-        self.cancelled = True
+        self.cancelled = self.exhausted = True  # nobody takes another row, or hires anybody to
         if self.scope is not None:
             self.scope.cancel()
 
@@ -131,10 +132,9 @@ class _Run:
                 self._hire(group)
 
         self.waiting += 1
-        try:
-            return await self.answer(row, index, dispatched)
-        finally:
-            dispatched()
+        result = await self.answer(row, index, dispatched)
+        dispatched()  # a row may fail before it was ever sent; one that is cancelled must not bring others in
+        return result
 
     def _hire(self, group: Any) -> None:
         """One more worker, unless there are enough: one for each row in flight, and one that waits for a slot."""
@@ -242,6 +242,18 @@ class _Feed:
         return None
 
 
+def _rows(source: Any) -> Any:
+    """``source``, if it is many rows. Raises `ConfigError`: one conversation is iterable too, letter by letter."""
+    one = isinstance(source, (str, bytes, Mapping, Conversation))
+    if one or not isinstance(source, (Iterable, AsyncIterable)):
+        raise ConfigError(
+            f"expected an iterable of conversations, not {type(source).__name__}"
+            + ("; for a single one write generate_many([conversation])" if one else ""),
+            path="conversations",
+        )
+    return source
+
+
 class Results:
     """Iterates over the results of one run."""
 
@@ -315,9 +327,11 @@ class Many:
         on_error: Literal["return", "raise"],
     ) -> None:
         self._answer = answer
-        self._source = source
+        self._source = _rows(source)
         self._window = window
         self._ordered = ordered
+        if on_error not in ("return", "raise"):
+            raise ConfigError(f"on_error must be 'return' or 'raise', not {on_error!r}", path="on_error")
         self._on_error = on_error
         self._used = False
         self._open: Results | None = None

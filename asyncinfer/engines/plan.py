@@ -64,8 +64,13 @@ def make_plan(
     timeouts: Timeouts | None,
 ) -> Plan:
     """Merge. Raises `ConfigError`."""
+    _expect("generation", generation, GenerationParams)
+    _expect("timeouts", timeouts, Timeouts)
     model, sampling, remote = engine.model_params, engine.generation_params, engine.remote_params
     if config is not None:
+        from ..params import InferenceConfig
+
+        _expect("inference_config", config, InferenceConfig)
         model = merge(model, config.model)
         sampling = merge(sampling, config.generation)
         if config.remote_params is not None:
@@ -87,6 +92,11 @@ def make_plan(
             chosen=frozenset(sampling.model_fields_set),
         )
     )
+
+
+def _expect(name: str, value: Any, kind: type[Any]) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise ConfigError(f"{name}: expected {kind.__name__}(...) or None, not {type(value).__name__}", path=name)
 
 
 def clocks(remote: RemoteParams | None) -> Timeouts:

@@ -10,7 +10,17 @@ from typing import Any
 import anyio
 import pytest
 
-from asyncinfer import ConfigError, Failure, Finish, FinishReason, StreamConsumedError, TextDelta
+from asyncinfer import (
+    ConfigError,
+    Conversation,
+    Failure,
+    Finish,
+    FinishReason,
+    StreamConsumedError,
+    TextDelta,
+    Timeouts,
+    TotalTimeout,
+)
 
 from .scripted import PAUSE, ScriptedEngine, answer, echo
 
@@ -223,3 +233,55 @@ def test_a_second_loop_may_use_the_same_engine() -> None:
 
     for backend in ("asyncio", "trio", "asyncio"):
         assert len(anyio.run(run, backend=backend)) == 5
+
+
+async def test_the_total_clock_of_a_row_starts_when_it_is_sent() -> None:
+    engine = ScriptedEngine([TextDelta("first"), PAUSE], echo, slots=1)
+    async with engine.stream("holds the only slot") as stream, anyio.create_task_group() as group:
+        await anext(stream.events())
+        results: list[Any] = []
+
+        async def ask() -> None:
+            results.extend(await engine.generate_many(rows(1), timeouts=Timeouts(total=0.3)))
+
+        group.start_soon(ask)
+        await anyio.sleep(0.5)
+        assert not results
+        await stream.aclose()
+    assert results[0], results[0].error
+    slow = ScriptedEngine([PAUSE])
+    (result,) = await slow.generate_many(rows(1), timeouts=Timeouts(total=0.05))
+    assert isinstance(result.error, TotalTimeout)
+
+
+async def test_a_run_that_is_left_takes_no_more_rows() -> None:
+    taken = 0
+
+    def source() -> Iterator[str]:
+        nonlocal taken
+        for taken in itertools.count(1):
+            yield f"row {taken}"
+
+    engine = ScriptedEngine(lambda request: echo(request) if taken < 3 else [PAUSE], slots=2)
+    async with engine.generate_many(source(), ordered=False) as results:
+        async for _ in results:
+            break
+        await anyio.sleep(0.02)  # all slots are taken now, and one row waits for the next
+        before = taken
+    assert taken == before
+    assert engine.open_now == 0
+
+
+@pytest.mark.parametrize("source", ["a prompt", b"bytes", {"messages": []}, Conversation(messages=[]), 5, None])
+async def test_what_is_not_many_rows_is_refused(source: Any) -> None:
+    with pytest.raises(ConfigError, match="iterable of conversations"):
+        ScriptedEngine(echo).generate_many(source)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"timeouts": 5}, {"generation": {"temperature": 0.5}}, {"inference_config": {}}, {"on_error": "ignore"}]
+)
+async def test_a_wrong_argument_is_named(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ScriptedEngine(echo).generate_many(["a"], **wrong)
+    assert caught.value.path == next(iter(wrong))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from asyncinfer import (
     Message,
     ModelParams,
     OpenAIInferenceEngine,
+    RateLimitError,
     RemoteInferenceEngine,
     RemoteParams,
     RemoteVLLMInferenceEngine,
@@ -35,7 +37,7 @@ from asyncinfer import (
     Type,
     open_engine,
 )
-from tests.servers.canned import CannedServer, stream
+from tests.servers.canned import CannedServer, answer, stream
 from tests.servers.provider import Fail, FakeProvider, Reply
 
 pytestmark = pytest.mark.anyio
@@ -145,6 +147,17 @@ async def test_a_cut_after_the_first_token_is_reported_with_the_rest(provider: F
     assert caught.value.partial.text == "a b"
     assert provider.stats.served == 1
     await engine.aclose()
+
+
+async def test_a_date_to_come_back_at_counts_even_where_the_server_does_not_say_what_time_it_is() -> None:
+    later = formatdate(time.time() + 3600, usegmt=True)
+    with CannedServer(answer(b"{}", 429, {"retry-after": later})) as server:
+        engine = RemoteInferenceEngine(ModelParams(model_name="m"), remote_params=RemoteParams(api_url=server.url))
+        with pytest.raises(RateLimitError) as caught:
+            await engine.generate("x")
+        await engine.aclose()
+    assert caught.value.retry_after == pytest.approx(3600, abs=60)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("end", ["reset", "close"])

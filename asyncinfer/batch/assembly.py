@@ -105,8 +105,8 @@ class Assembly:
             else:
                 places.failures_part.unlink()
             if keep_earlier and places.output.exists():
-                places.output.replace(places.backup)
                 replaced = places.backup
+                places.output.replace(replaced)
             places.output_part.replace(places.output)
             if not failed:
                 places.failures.unlink(missing_ok=True)

@@ -1,8 +1,9 @@
 """The files of one batch, all beside its output. Rule: every name is derived from the output's, in this one place.
 
 For ``answers.jsonl``: ``answers.journal`` (while work is left), ``answers.failures.jsonl`` (if rows failed),
-``answers.jsonl.bak`` (an earlier, different file of that name), and hidden: ``.answers.jsonl.receipt`` and, while the
-output is being assembled, ``.answers.jsonl.part`` and ``.answers.failures.jsonl.part``.
+``answers.jsonl.bak``, ``.bak2`` ... (earlier, different files of that name: each is kept), and hidden:
+``.answers.jsonl.receipt`` and, while the output is being assembled, ``.answers.jsonl.part`` and
+``.answers.failures.jsonl.part``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ class Places:
         self.output = output
         self.journal = output.with_name(f"{output.stem}.journal")
         self.failures = output.with_name(f"{output.stem}.failures{output.suffix or '.jsonl'}")
-        self.backup = output.with_name(f"{output.name}.bak")
         self.receipt = output.with_name(f".{output.name}.receipt")
         self.output_part = output.with_name(f".{output.name}.part")
         self.failures_part = output.with_name(f".{self.failures.name}.part")
@@ -44,6 +44,15 @@ class Places:
             output.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BatchError(f"cannot create the directory {output.parent}: {error.strerror}") from error
+
+    @property
+    def backup(self) -> Path:
+        """Where an earlier output goes: a name that is free, so that answers once paid for are never overwritten."""
+        path, number = self.output.with_name(f"{self.output.name}.bak"), 1
+        while os.path.lexists(path):
+            number += 1
+            path = self.output.with_name(f"{self.output.name}.bak{number}")
+        return path
 
     def sync_directory(self) -> None:
         """Make renames in the output's directory survive a power loss, where the system can."""

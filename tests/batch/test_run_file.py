@@ -334,8 +334,11 @@ async def test_another_output_in_the_way_is_kept(rows, tmp_path):
     summary = await run_file(Echo(), source, out)
     assert summary.replaced == tmp_path / "out.jsonl.bak"
     assert summary.replaced.read_text() == "precious\n"
+    first = out.read_bytes()
     summary = await run_file(Echo(generation_params=GenerationParams(seed=1)), source, out)
-    assert answers(tmp_path / "out.jsonl.bak") != answers(out)
+    assert summary.replaced == tmp_path / "out.jsonl.bak2"
+    assert summary.replaced.read_bytes() == first != out.read_bytes()
+    assert (tmp_path / "out.jsonl.bak").read_text() == "precious\n"
 
 
 async def test_an_output_that_was_edited_is_not_taken_for_complete(rows, tmp_path):

@@ -181,9 +181,9 @@ class ResponsesDecoder:
             if isinstance(value, dict) and (value.get("error") or value.get("detail") or value.get("message")):
                 raise error_from_object(value)
             raise ProtocolError("The provider's answer has no output; is api_url its /responses?")
-        if value.get("status") in {"queued", "in_progress"}:
+        if value.get("status") in ("queued", "in_progress"):  # no set: it may be a list
             raise ProtocolError("The provider answers in the background; such answers cannot be read here.")
-        self._end(value, out)
+        self._end(value, out, "unknown")
 
     # -- one event -----------------------------------------------------------------------------------------------------
 
@@ -345,7 +345,7 @@ class ResponsesDecoder:
             self._started = True
             out.append(Start(text_of(response.get("id")) or "", text_of(response.get("model")) or ""))
 
-    def _end(self, response: dict[str, Any], out: list[Event], kind: str = "completed") -> None:
+    def _end(self, response: dict[str, Any], out: list[Event], kind: str) -> None:
         self._start(response, out)
         if not self._items:
             for index, shape in enumerate(dicts(response.get("output"))):

@@ -483,6 +483,9 @@ CASES: dict[str, Case] = {
         ).encode(),
     ),
     "a document in the background": Case([], [], ProtocolError, raw=json.dumps(response("queued")).encode()),
+    "a document of odd types": Case(
+        [], [Start(), Finish(F.UNKNOWN, 0, None, "unknown")], raw=b'{"output":[],"status":[]}'
+    ),
     "a document that is an error": Case([], [], RateLimitError, raw=b'{"error":{"code":429,"message":"slow"}}'),
     "another document": Case([], [], ProtocolError, raw=b'{"choices":[]}'),
     "half a document": Case([], [], StreamTruncated, raw=json.dumps(response()).encode()[:-5]),

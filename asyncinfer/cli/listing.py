@@ -26,6 +26,11 @@ _IN_PROCESS = {
 }
 """Class of each engine that computes in this process -> the modules it needs (any of the first; all), and our extra."""
 _ANY_OF_THEM = {"LlamaCppInferenceEngine"}
+_BEFORE_THE_WIRE = {
+    "BedrockInferenceEngine": (("aiobotocore",), "bedrock"),
+    "GoogleVertexInferenceEngine": (("google", "google.auth"), "google"),
+}
+"""Class of each remote engine that needs a package of its vendor -> its modules (a parent first), and our extra."""
 
 
 @dataclass(slots=True)
@@ -67,6 +72,9 @@ def _in_process(class_name: str) -> EngineRow:
 def _remote(class_name: str, engine: Any) -> EngineRow:
     row = engine.provider()
     where = row.base_url or "your server (api_url)"
+    modules, extra = _BEFORE_THE_WIRE.get(class_name, ((), ""))
+    if not all(find_spec(module) for module in modules):
+        return EngineRow(_name(class_name), class_name, where, False, f"pip install 'asyncinfer[{extra}]'")
     if not row.key_env:
         return EngineRow(_name(class_name), class_name, where, True, "no key needed")
     present = next((name for name in row.key_env if os.environ.get(name)), None)

@@ -232,6 +232,18 @@ def test_engines_and_models(program, provider, at):
     assert program("models", "--remote_params.api_url", provider.origin + "/none/x").returncode in {0, 1}
 
 
+def test_an_engine_without_its_vendors_package_is_not_ready(monkeypatch):
+    from asyncinfer.cli import listing
+
+    hints = ["pip install 'asyncinfer[bedrock]'", "pip install 'asyncinfer[google]'"]
+    for present, state in (False, hints), (True, []):
+        monkeypatch.setattr(listing, "find_spec", lambda name, here=present: object() if here else None)
+        rows = {row.name: row for row in listing.engine_rows()}
+        found = [rows["BEDROCK"], rows["GOOGLE_VERTEX"]]
+        assert [row.ready for row in found] == [present, present]
+        assert [row.state for row in found if not row.ready] == state
+
+
 # -- which words are overrides -----------------------------------------------------------------------------------------
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .arguments import split_overrides
+from .batchcommands import batch_commands
 from .exits import DONE, WRONG_USAGE, guarded, say
 from .logs import set_up
 from .setup import Choices
@@ -245,6 +247,15 @@ def models(config: Config = None, engine: EngineName = None, model: Model = None
         return show_models(_choices(config, engine, model, None).load())
 
     _exit["code"] = guarded(work)
+
+
+def _keep(work: Callable[[], int]) -> None:
+    _exit["code"] = guarded(work)
+
+
+app.add_typer(
+    batch_commands(lambda config, engine, model: _choices(config, engine, model, None).load(), _keep), name="batch"
+)
 
 
 def _prompt(given: str | None) -> str:

@@ -17,7 +17,7 @@ OPTIONS = frozenset({
     "--config", "--engine", "--model", "--seed", "--system-prompt", "--system_prompt", "--image",
     "--log-level", "--log_level", "--verbose", "--quiet", "--interactive", "--input_path", "--input-path",
     "--output_path", "--output-path", "--progress_path", "--progress-path", "--overwrite", "--strict",
-    "--version", "--help",
+    "--version", "--help", "--job", "--json", "--interval", "--timeout", "--partial",
 })
 # fmt: on
 """The long options of all commands; a test compares them with what the commands say."""

@@ -318,7 +318,8 @@ def test_the_options_are_those_of_the_commands():
 
     group = typer.main.get_command(app)
     found = {"--help"}
-    for command in [group, *group.commands.values()]:
+    groups = [group, *(command for command in group.commands.values() if hasattr(command, "commands"))]
+    for command in [group, *(command for each in groups for command in each.commands.values())]:
         for parameter in command.params:
             found |= {option for option in [*parameter.opts, *parameter.secondary_opts] if option.startswith("--")}
     assert found == OPTIONS

@@ -71,12 +71,11 @@ class OpenAIFlavour:
         }
         try:
             made = await door.post("/batches", asked, once=True)
-        except (TransportError, ServerError) as error:
+        except (TransportError, ServerError):
             # It may have been created all the same: starting a second one would be paid for twice.
             found = await self._find(door, file)
             if found is None:
                 raise
-            error.__traceback__ = None
             made = found
         return _id(made, "a new batch"), {"input_file": file}
 

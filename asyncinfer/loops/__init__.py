@@ -145,9 +145,13 @@ class Loop:
         finally:
             for thing in list(self.live):
                 thing.abort()
-            for closer in self.closers:
-                with suppress(Exception):
-                    await closer()
+            import anyio
+
+            # trio ends a run inside a cancelled scope: without a shield the first wait would skip all the others.
+            with anyio.move_on_after(CLOSE_GRACE, shield=True):
+                for closer in self.closers:
+                    with suppress(Exception):
+                        await closer()
             self.closers.clear()
             await self.drain()
             self._sentinel = None

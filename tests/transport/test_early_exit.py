@@ -270,6 +270,21 @@ def test_an_exchange_that_is_held_when_the_loop_ends(transport, anyio_backend):
         gc.collect()
 
 
+def test_the_end_of_a_loop_waits_for_every_closer(anyio_backend):
+    closed = []
+
+    async def slow(name: str) -> None:
+        await anyio.sleep(0.01)  # trio ends its runs in a cancelled scope, where this would not return
+        closed.append(name)
+
+    async def main() -> None:
+        for name in ("first", "second"):
+            running().at_end(lambda name=name: slow(name))
+
+    anyio.run(main, backend=anyio_backend)
+    assert closed == ["first", "second"]
+
+
 def test_an_exchange_that_is_aborted_as_the_last_thing(transport, anyio_backend):
     async def main() -> None:
         (await opened(transport, server)).abort()

@@ -53,6 +53,7 @@ class Limits:
         requests_per_minute, tokens_per_minute, input_tokens_per_minute, output_tokens_per_minute: buckets.
         max_concurrency: the most requests in flight (``num_workers``), or None for the algorithm's own cap.
         adaptive: False fixes the window at ``max_concurrency`` (16 if unset).
+        min_concurrency: what refusals never shrink the window below, or None for 1.
         start_concurrency: where the window begins, or None for the algorithm's constant.
         min_interval: least seconds between the request starts of one worker (``politeness_policy``).
         max_retries: further attempts after the first, or None for the algorithm's own bound.
@@ -68,6 +69,7 @@ class Limits:
     output_tokens_per_minute: float | None = None
     max_concurrency: int | None = None
     adaptive: bool = True
+    min_concurrency: int | None = None
     start_concurrency: int | None = None
     min_interval: float = 0.0
     max_retries: int | None = None

@@ -168,6 +168,8 @@ class Engine:
 
         if window is not None and window < 1:
             raise ConfigError(f"window must be at least 1, not {window}", path="window")
+        if not weight > 0:
+            raise ConfigError(f"weight must be a number above 0, not {weight}", path="weight")
         plan = self.plan(generation, inference_config, response_model, tools, timeouts)
         return Many(
             self._answerer(plan, tenant, weight),

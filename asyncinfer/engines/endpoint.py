@@ -142,6 +142,7 @@ def limits_of(provider: Provider, remote: RemoteParams) -> Limits:
         "output_tokens_per_minute": "output_tokens_per_minute",
         "num_workers": "max_concurrency",
         "max_concurrency": "max_concurrency",
+        "min_concurrency": "min_concurrency",
         "initial_concurrency": "start_concurrency",
         "politeness_policy": "min_interval",
         "max_retries": "max_retries",

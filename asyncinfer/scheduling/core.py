@@ -30,7 +30,12 @@ class Core:
     """The policy as a whole. Not thread-safe; every method takes ``now``, which must never go backwards."""
 
     def __init__(self, limits: Limits, rng: Random, now: float) -> None:
-        self.window = Window(cap=limits.max_concurrency, start=limits.start_concurrency, adaptive=limits.adaptive)
+        self.window = Window(
+            cap=limits.max_concurrency,
+            start=limits.start_concurrency,
+            least=limits.min_concurrency,
+            adaptive=limits.adaptive,
+        )
         self.quota = Quota(limits, now)
         self.pacer = Pacer()
         self.gate = Gate()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 N = TypeVar("N", int, float)
 
 RATES = ("requests_per_minute", "tokens_per_minute", "input_tokens_per_minute", "output_tokens_per_minute")
-COUNTS = ("max_concurrency", "start_concurrency")
+COUNTS = ("min_concurrency", "max_concurrency", "start_concurrency")
 CHARGES = ("actual", "settle", "reserve")
 """From the mildest to the strictest."""
 

@@ -33,6 +33,7 @@ class Window:
     Args:
         cap: most requests in flight, or None for `CAP`.
         start: where it begins, or None for `START`.
+        least: what refusals never shrink it below.
         adaptive: False fixes it at ``cap``, or `START` if that is None.
 
     Attributes:
@@ -43,14 +44,29 @@ class Window:
     """
 
     __slots__ = (
-        "_base", "_cut_at", "_cut_seq", "_keep", "_peak", "adaptive", "cap", "episodes", "in_flight", "seq", "size",
+        "_base",
+        "_cut_at",
+        "_cut_seq",
+        "_keep",
+        "_least",
+        "_peak",
+        "adaptive",
+        "cap",
+        "episodes",
+        "in_flight",
+        "seq",
+        "size",
         "slow_start",
-    )  # fmt: skip
+    )
 
-    def __init__(self, *, cap: int | None = None, start: int | None = None, adaptive: bool = True) -> None:
+    def __init__(
+        self, *, cap: int | None = None, start: int | None = None, least: int | None = None, adaptive: bool = True
+    ) -> None:
         self.adaptive = adaptive
-        self.cap = cap if cap is not None else CAP if adaptive else START
-        self.size = float(min(start if start is not None else START, self.cap) if adaptive else self.cap)
+        self.cap = cap if cap is not None else max(CAP, least or 0) if adaptive else START
+        self._least = float(least or 1)
+        begin = max(start if start is not None else START, least or 0)
+        self.size = float(min(begin, self.cap) if adaptive else self.cap)
         self.in_flight = 0
         self.slow_start = True
         self.episodes = 0
@@ -105,7 +121,7 @@ class Window:
         if served is not None:
             keep = min(max(served / base, KEEP_OVERLOADED[0]), KEEP_OVERLOADED[1])
         self._base, self._keep, self._cut_at = base, keep, now
-        self.size = max(1.0, keep * base)
+        self.size = min(max(self._least, keep * base), float(self.cap))
         self.slow_start = False
 
     def lower_cap(self, cap: int) -> None:

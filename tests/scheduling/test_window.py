@@ -139,3 +139,13 @@ def test_in_slow_start_time_alone_brings_no_growth():
     window = Window()
     filled(window)
     assert window.next_growth(0.0) == inf
+
+
+def test_refusals_stop_at_the_least():
+    window = Window(start=20, least=10)
+    for round_ in range(40):
+        filled(window)
+        window.cut(float(round_))
+    assert window.limit == 10
+    assert Window(least=40).limit == 40
+    assert Window(least=40, cap=30).limit == 30

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, NoReturn
 from ..completion import Completion, Timeouts, Timings
 from ..errors import (
     AsyncInferError,
+    ConnectError,
+    ConnectTimeout,
     EngineClosedError,
     EngineError,
+    FirstTokenTimeout,
+    RetryKind,
     StreamConsumedError,
     StreamInterrupted,
     StreamTruncated,
@@ -39,6 +43,20 @@ if TYPE_CHECKING:
 _log = logging.getLogger("asyncinfer")
 
 _NEW, _OPENING, _OPEN, _DONE, _FAILED, _ABORTED = range(6)
+
+
+def _in_vain(error: AsyncInferError, ticket: Ticket) -> bool:
+    """Whether trying again, although the limiter would, mostly costs time or money; never where the user set a number
+    of retries.
+
+    A silent model has been at work, and may be paid for, each time. Where nobody ever answered, the address is wrong
+    or the server is not running, and whoever waits should be told; where somebody has, it is an outage to sit out.
+    """
+    if ticket.bounded:
+        return False
+    if isinstance(error, FirstTokenTimeout):
+        return ticket.attempts >= 2
+    return isinstance(error, (ConnectError, ConnectTimeout)) and ticket.first_contact and ticket.attempts >= 3
 
 
 class Call:
@@ -188,9 +206,8 @@ class Call:
             source, self._source = self._source, None
             if source is not None:
                 source.abort()
-            if self._error is not None or not ticket.refuse(
-                error.retry, retry_after=error.retry_after, rate=error.rate
-            ):
+            verdict = RetryKind.NEVER if _in_vain(error, ticket) else error.retry
+            if not ticket.refuse(verdict, retry_after=error.retry_after, rate=error.rate) or self._error is not None:
                 raise error  # noqa: B904 -- it has its cause already
             _log.debug("%s: attempt %d failed, trying again: %s", self._engine.name, ticket.attempts, error)
             return None

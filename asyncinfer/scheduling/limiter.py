@@ -46,6 +46,16 @@ class Ticket(Call):
         self._waiter: Waiter | None = None
         self._bell: Bell | None = None
 
+    @property
+    def bounded(self) -> bool:
+        """Whether somebody said how often to try again."""
+        return self.max_retries is not None or self._limiter.limits.max_retries is not None
+
+    @property
+    def first_contact(self) -> bool:
+        """Whether nothing that went through this limiter has been served yet."""
+        return self._limiter._core.accepts == 0
+
     async def acquire(self) -> None:
         """Wait until the request may be sent, and take its slot. Does not suspend if it may be sent at once.
 

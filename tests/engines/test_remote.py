@@ -20,6 +20,7 @@ from asyncinfer import (
     ContentItem,
     Conversation,
     FinishReason,
+    FirstTokenTimeout,
     GenerationParams,
     InferenceConfig,
     LambdaInferenceEngine,
@@ -230,6 +231,26 @@ async def test_nobody_listens() -> None:
     )
     with pytest.raises(ConnectError):
         await engine.generate("x")
+    await engine.aclose()
+
+
+async def test_a_server_that_never_was_there_is_named_soon() -> None:
+    engine = RemoteInferenceEngine(
+        ModelParams(model_name="never"), remote_params=RemoteParams(api_url="http://127.0.0.1:9")
+    )
+    async with engine.stream("x") as stream:
+        with pytest.raises(ConnectError, match="is the server running"):
+            await stream.completion()
+        assert stream.timings.attempts == 3
+    await engine.aclose()
+
+
+async def test_a_silent_model_is_asked_once_more(provider: FakeProvider) -> None:
+    provider.first_token = 30.0
+    engine = engine_for(provider)
+    with pytest.raises(FirstTokenTimeout):
+        await engine.generate("x", timeouts=Timeouts(first_token=0.1))
+    assert provider.stats.served == 2
     await engine.aclose()
 
 

@@ -278,9 +278,13 @@ async def test_a_broken_grammar_is_refused(engine):
     assert (await engine.generate(COUNT)).text == KNOWN[COUNT]
 
 
-async def test_several_answers_are_refused_by_name(engine):
-    with pytest.raises(UnsupportedParameterError, match="n"):
-        await engine.generate(COUNT, generation=params(n=2))
+async def test_several_answers_are_one_with_a_warning_or_refused(engine, caplog):
+    engine._warned.discard("n")
+    completion = await engine.generate(COUNT, generation=params(n=2))
+    assert len(completion.choices) == 1
+    assert "does not support n" in caplog.text
+    with pytest.raises(UnsupportedParameterError, match="cannot honour n"):
+        await engine.generate(COUNT, generation=params(n=2, strict_params=True))
 
 
 # -- tools -------------------------------------------------------------------------------------------------------------

@@ -152,10 +152,11 @@ class RemoteInferenceEngine(Engine):
     @property
     def batch(self) -> BatchView:
         """The provider's batch API. Raises `ConfigError` where there is none."""
+        from .jobs.door import Door
         from .jobs.view import BatchView
 
         assert self._default_plan is not None
-        return BatchView(self, self.endpoint(self._default_plan.template), self._lane())
+        return BatchView(self, Door(self._lane(), self.endpoint(self._default_plan.template)))
 
     async def stop(self) -> None:
         self._transport = None

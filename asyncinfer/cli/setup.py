@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from .. import ContentItem, Engine, Message
 
 _EMBEDDED_TITLE = f"{EMBEDDED_MODEL} (embedded, 0.9 M parameters; a demo, not an assistant)"
-_WHOLE_CONTEXT = 1 << 20
-"""More tokens than any local model's context holds: the context is the limit then."""
 _ENGINE_TITLES = {"llamacpp": "llama.cpp"}
 
 
@@ -147,4 +145,4 @@ def rest_of_context(engine: Engine) -> dict[str, Any]:
 
     if engine.remote_params is not None or "max_new_tokens" in engine.generation_params.model_fields_set:
         return {}
-    return {"generation": GenerationParams(max_new_tokens=_WHOLE_CONTEXT)}
+    return {"generation": GenerationParams(max_new_tokens=None)}

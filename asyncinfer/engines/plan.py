@@ -89,9 +89,15 @@ def make_plan(
             timeouts=timeouts or clocks(remote),
             stream=remote is None or remote.use_streaming,
             response_model=response_model,
-            chosen=frozenset(sampling.model_fields_set),
+            chosen=_chosen(sampling),
         )
     )
+
+
+def _chosen(sampling: GenerationParams) -> frozenset[str]:
+    """What somebody set. No limit at all is what a provider assumes where it is told nothing."""
+    unlimited = {"max_new_tokens"} if sampling.max_new_tokens is None else set()
+    return frozenset(sampling.model_fields_set - unlimited)
 
 
 def _expect(name: str, value: Any, kind: type[Any]) -> None:

@@ -29,7 +29,7 @@ class GenerationParams(Params):
     """How a model generates. Only fields that were set explicitly reach a remote provider or override an engine's.
 
     Attributes:
-        max_new_tokens: most tokens to generate.
+        max_new_tokens: most tokens to generate. None is the rest of the context, or the provider's own maximum.
         batch_size: sequences decoded together where an engine has no continuous batching; None lets it choose.
         exclude_prompt_from_response: leave the prompt out of the answer.
         seed: seed of the sampler.
@@ -60,7 +60,7 @@ class GenerationParams(Params):
 
     section: ClassVar[str] = "generation"
 
-    max_new_tokens: Whole = Field(default=256, ge=1)
+    max_new_tokens: Whole | None = Field(default=256, ge=1)
     batch_size: Whole | None = Field(default=1, ge=1)
     exclude_prompt_from_response: bool = True
     seed: Whole | None = None
@@ -103,6 +103,7 @@ class GenerationParams(Params):
         if (
             self.min_new_tokens is not None
             and "max_new_tokens" in self.model_fields_set
+            and self.max_new_tokens is not None
             and self.min_new_tokens > self.max_new_tokens
         ):
             raise ValueError(f"min_new_tokens {self.min_new_tokens} is above max_new_tokens {self.max_new_tokens}")

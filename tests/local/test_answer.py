@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncinfer.engines.llama_cpp.answer import Answer
+from asyncinfer.engines.local.answer import Answer
 from asyncinfer.events import ReasoningDelta, TextDelta, ToolCallDelta
 
 

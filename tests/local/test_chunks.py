@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncinfer.engines.llama_cpp.ask import Ask
 from asyncinfer.engines.llama_cpp.chunks import ChunkReader, request_body
+from asyncinfer.engines.local.ask import Ask
 from asyncinfer.errors import AsyncInferError, BadRequestError, ContextLengthError, EngineError
 from asyncinfer.events import (
     Finish,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from asyncinfer.engines.llama_cpp.ask import Ask
 from asyncinfer.engines.llama_cpp.batch import BatchBinding
 from asyncinfer.engines.llama_cpp.settings import Settings
+from asyncinfer.engines.local.ask import Ask
 from asyncinfer.engines.worker import Feed, in_thread
 from asyncinfer.errors import EngineClosedError, EngineError
 from asyncinfer.events import Finish, TextDelta

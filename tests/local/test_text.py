@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncinfer.engines.text import StopStrings, Tagged, Utf8Pieces
+from asyncinfer.engines.local.text import StopStrings, Tagged, Utf8Pieces
 
 
 def cut(data, at):

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import AsyncInferError, ContextLengthError, EngineClosedError, EngineError
 from ...events import Event, Finish, FinishReason, Start, Usage, UsageUpdate
+from ..local.answer import THINK_CLOSE, THINK_OPEN, TOOL_CLOSE, TOOL_OPEN, Answer
 from ..worker import join_all
-from .answer import THINK_CLOSE, THINK_OPEN, TOOL_CLOSE, TOOL_OPEN, Answer
+from .grammar import shape
 from .library import Library, schema_grammar
 
 if TYPE_CHECKING:
+    from ..local.ask import Ask
     from ..worker import Feed
-    from .ask import Ask
     from .settings import Settings
 
 _log = logging.getLogger("asyncinfer")
@@ -308,7 +309,7 @@ def _grammar(ask: Ask) -> str | None:
     if ask.schema is not None:
         return schema_grammar(ask.schema)
     if not ask.must_call or not ask.tools:
-        return ask.grammar
+        return shape(ask)
     calls = [
         {
             "type": "object",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 from ...errors import ConfigError, MissingDependencyError
 
 if TYPE_CHECKING:
+    from ..local.ask import Ask
     from ..worker import Feed
-    from .ask import Ask
     from .settings import Settings
 
 BINDINGS = {"llama-cpp-python": "llama_cpp", "xllamacpp": "xllamacpp"}

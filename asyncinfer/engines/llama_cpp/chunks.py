@@ -21,9 +21,10 @@ from ...events import (
     Usage,
     UsageUpdate,
 )
+from .grammar import shape
 
 if TYPE_CHECKING:
-    from .ask import Ask
+    from ..local.ask import Ask
 
 # -- what goes in ------------------------------------------------------------------------------------------------------
 
@@ -63,8 +64,9 @@ def request_body(ask: Ask, context: int) -> dict[str, Any]:
         body["tool_choice"] = "required" if ask.must_call else "auto"
     if ask.schema is not None:
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": ask.schema}}
-    if ask.grammar is not None:
-        body["grammar"] = ask.grammar
+    grammar = shape(ask)
+    if grammar is not None:
+        body["grammar"] = grammar
     if ask.template_kwargs:
         body["chat_template_kwargs"] = ask.template_kwargs
     return body

@@ -16,6 +16,28 @@ if TYPE_CHECKING:
     from .binding import Binding
 
 
+_SUPPORTED = frozenset(
+    {
+        "max_new_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "seed",
+        "stop_strings",
+        "frequency_penalty",
+        "presence_penalty",
+        "repetition_penalty",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+        "guided_decoding",
+        "tool_choice",
+    }
+)
+"""`GenerationParams` fields that both bindings honour."""
+
+
 class LlamaCppInferenceEngine(Engine):
     """Runs a GGUF model in this process, on CPU or GPU; concurrent streams decode together.
 
@@ -52,9 +74,7 @@ class LlamaCppInferenceEngine(Engine):
 
     @classmethod
     def get_supported_params(cls) -> set[str]:
-        from .ask import SUPPORTED
-
-        return set(SUPPORTED)
+        return set(_SUPPORTED)
 
     async def list_models(self, *, chat_only: bool = False) -> list[str]:  # noqa: ARG002
         return [self._settings.model]
@@ -82,8 +102,8 @@ class LlamaCppInferenceEngine(Engine):
             await in_thread(binding.close)
 
     async def open(self, request: Request) -> Source:
+        from ..local.ask import read
         from ..worker import Feed
-        from .ask import read
 
         binding = self._binding
         if binding is None:

@@ -14,11 +14,20 @@ from ...errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ..local.ask import Ask
+
 _PATH = "generation.guided_decoding.regex"
 
 _CLASSES = {"d": "0-9", "w": "0-9A-Za-z_", "s": " \\t\\n\\r"}
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "0": "\0"}
 _MAX_REPEAT = 2000
+
+
+def shape(ask: Ask) -> str | None:
+    """The grammar of a request whose answer must have a shape, other than a JSON schema. Raises `ConfigError`."""
+    if ask.choice is not None:
+        return from_choice(ask.choice)
+    return from_regex(ask.regex) if ask.regex is not None else ask.grammar
 
 
 def from_choice(choices: Iterable[str]) -> str:

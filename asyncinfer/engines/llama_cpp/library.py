@@ -11,13 +11,14 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ...errors import BadRequestError, ConfigError, EngineError
+from ..local.messages import for_templates
 from .gguf import context_length
 from .settings import DEFAULT_CONTEXT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .ask import Ask
+    from ..local.ask import Ask
     from .settings import Settings
 
 _log = logging.getLogger("asyncinfer")
@@ -157,7 +158,7 @@ class Library:
         """The conversation as text. Raises `BadRequestError` if the template refuses it."""
         try:
             answer = self._format(
-                messages=[_as_templates_want(message) for message in ask.messages],
+                messages=for_templates(ask.messages),
                 tools=ask.tools,
                 **ask.template_kwargs,
             )
@@ -293,21 +294,3 @@ def schema_grammar(schema: Any) -> str:
         raise ConfigError(
             f"generation.guided_decoding.json cannot be made a grammar: {error}", path="generation.guided_decoding.json"
         ) from error
-
-
-def _as_templates_want(message: dict[str, Any]) -> dict[str, Any]:
-    """Templates print the arguments of a call with ``tojson``: they want the object, not its text."""
-    import json
-
-    calls = message.get("tool_calls")
-    if not calls:
-        return message
-    opened = []
-    for call in calls:
-        function = call["function"]
-        try:
-            arguments = json.loads(function["arguments"] or "{}")
-        except ValueError:
-            arguments = function["arguments"]
-        opened.append({**call, "function": {**function, "arguments": arguments}})
-    return {**message, "tool_calls": opened}

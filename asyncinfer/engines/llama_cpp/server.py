@@ -35,8 +35,8 @@ from .settings import DEFAULT_CONTEXT
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..local.ask import Ask
     from ..worker import Feed
-    from .ask import Ask
     from .settings import Settings
 
 _log = logging.getLogger("asyncinfer")

@@ -1,4 +1,4 @@
-"""Binding b: the bytes of sampled tokens as events. Pure; `server` has llama-server do the same."""
+"""Sampled tokens, as bytes or as text, made events: text, reasoning and tool calls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from ...events import Event, ReasoningDelta, TextDelta, ToolCallDelta
-from ..text import StopStrings, Tagged, Utf8Pieces
+from .text import StopStrings, Tagged, Utf8Pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,10 +46,14 @@ class Answer:
         return self._stops.matched
 
     def feed(self, piece: bytes, logprob: Any = None) -> list[Event]:
-        """The events of one token, often one, none while something is held back."""
+        """The events of one token's bytes, often one, none while something is held back."""
+        return self.feed_text(self._bytes.feed(piece), logprob)
+
+    def feed_text(self, text: str, logprob: Any = None) -> list[Event]:
+        """The events of one token's text, for libraries that put the characters together themselves."""
         if logprob is not None:
             self._logprobs.append(logprob)
-        return self._show(self._stops.feed(self._bytes.feed(piece)))
+        return self._show(self._stops.feed(text))
 
     def close(self) -> list[Event]:
         """The answer ended: everything that was held back."""

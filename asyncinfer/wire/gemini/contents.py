@@ -132,7 +132,7 @@ def _response(message: Message, names: dict[str, str], pending: list[ToolCall]) 
             path="messages.tool_call_id",
         )
     pending[:] = [call for call in pending if call.id != call_id] if call_id else pending[1:]
-    response: dict[str, Any] = {"name": name, "response": _result(message.text)}
+    response: dict[str, Any] = {"name": name, "response": _result(message)}
     if call_id:
         response["id"] = call_id
     media = [_part(item) for item in message.content_items if not item.is_text()]
@@ -141,12 +141,15 @@ def _response(message: Message, names: dict[str, str], pending: list[ToolCall]) 
     return {"functionResponse": response}
 
 
-def _result(text: str) -> dict[str, Any]:
-    """A tool's result as the object that it must be."""
+def _result(message: Message) -> dict[str, Any]:
+    """A tool's result as the object that it must be; what failed stands under the documented ``error``."""
+    text = message.text
     try:
         value = msgspec.json.decode(text) if text[:1] in {"{", "["} else text
     except (msgspec.DecodeError, RecursionError):
         value = text
+    if message.get("is_error"):
+        return value if isinstance(value, dict) and "error" in value else {"error": value}
     return value if isinstance(value, dict) else {"output": value}
 
 

@@ -151,9 +151,10 @@ def _replay(message: Message, turn: dict[str, Any], dialect: Dialect, *, current
     elif not text and not details:
         return
     if dialect.reasoning == "reasoning_details":
-        if details:
-            turn["reasoning_details"] = merge_details(details)
-        else:
+        own = [detail for detail in details or () if _is_own(detail)]
+        if own:
+            turn["reasoning_details"] = merge_details(own)
+        elif text:
             turn["reasoning"] = text
     elif dialect.reasoning == "content":
         if text:
@@ -162,6 +163,13 @@ def _replay(message: Message, turn: dict[str, Any], dialect: Dialect, *, current
             turn["content"] = [{"type": "thinking", "thinking": [{"type": "text", "text": text}]}, *rest]
     elif text is not None and dialect.reasoning is not None:
         turn[dialect.reasoning] = text
+
+
+def _is_own(detail: Any) -> bool:
+    """Whether a detail is of this format (``reasoning.text``, ``reasoning.summary``, ``reasoning.encrypted``): what
+    other formats left in a conversation means nothing to it."""
+    kind = detail.get("type") if isinstance(detail, dict) else None
+    return isinstance(kind, str) and kind.startswith("reasoning.")
 
 
 def merge_details(details: list[Any]) -> list[Any]:

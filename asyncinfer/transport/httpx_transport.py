@@ -35,7 +35,8 @@ from .decompress import accept_encoding
 from .exchange import HttpxExchange, hang_up, quietly
 from .failures import Place, quotable, translate
 from .lanes import Lane, Lanes
-from .redirects import LIMIT, STATUSES, Hop, follow, refused
+from .redirects import LIMIT, STATUSES, Hop, keep, refused
+from .redirects import follow as next_hop
 
 if TYPE_CHECKING:
     import ssl
@@ -72,26 +73,31 @@ class HttpxTransport:
         body: bytes | Upload = b"",
         *,
         connect_timeout: float | None = None,
+        follow: bool = True,
+        trusted: bool = True,
     ) -> HttpxExchange:
         loop = running()
         address = parse(url)
         check_headers(headers)
+        if not trusted:
+            given = headers
+            headers = keep(given, lambda name: not is_secret(name, given))
         if address.basic is not None and not any(name.lower() == "authorization" for name in headers):
             headers = SignedHeaders(headers, getattr(headers, "secret", ()))
             headers["authorization"] = address.basic
-        hop = Hop(method.upper(), address, headers, body)
+        hop = Hop(method.upper(), address, headers, body, trusted)
         for _ in range(LIMIT + 1):
             if self._client is None:
                 exchange = await self._send_on_lane(loop, hop, connect_timeout)
             else:
                 exchange = await self._send_on_client(loop, hop, connect_timeout)
             location = exchange.headers.get("location")
-            if exchange.status not in STATUSES or location is None:
+            if exchange.status not in STATUSES or location is None or not follow:
                 return exchange
             if exchange.headers.get("content-length") == "0":
                 await exchange.read()
             await exchange.aclose()
-            hop = follow(hop, exchange.status, location)
+            hop = next_hop(hop, exchange.status, location)
         raise refused(f"{address.origin} redirects more than {LIMIT} times")
 
     async def aclose(self) -> None:

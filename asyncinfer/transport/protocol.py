@@ -64,6 +64,8 @@ class Transport(Protocol):
         body: bytes | Upload = b"",
         *,
         connect_timeout: float | None = None,
+        follow: bool = True,
+        trusted: bool = True,
     ) -> Exchange:
         """Send a request and wait for the response's head.
 
@@ -73,6 +75,9 @@ class Transport(Protocol):
             headers: all request headers but Host and Content-Length.
             body: request body, in one piece or as an `Upload`.
             connect_timeout: seconds for name lookup, TCP and TLS together; None for no bound.
+            follow: whether redirects are followed; else one is an answer like any other.
+            trusted: whether credentials may be sent there; False keeps back what the headers, or a client that was
+                handed over, have of them (for a URL that a server named, and that is signed itself).
 
         Raises:
             ConnectError, ConnectTimeout: no connection.

@@ -207,3 +207,14 @@ async def test_a_shared_connection_is_never_shut_down(library, version, asked):
         exchange.abort()
         await eventually(lambda: body.closed)
     assert shared.asked == asked
+
+
+async def test_nothing_of_the_client_s_own_goes_to_an_untrusted_place(library, whole):
+    with CannedServer(answer(b"ok")) as server:
+        own = {"x-api-key": "theirs", "x-plain": "1"}
+        async with library.AsyncClient(headers=own, auth=("me", "pw"), cookies={"session": "s"}) as client:
+            transport = HttpxTransport(client=client)
+            assert await whole(await transport.open("PUT", server.url, {}, b"{}", trusted=False)) == b"ok"
+    sent = server.requests[0].headers
+    assert not {"authorization", "x-api-key", "cookie"} & set(sent)
+    assert sent["x-plain"] == "1"

@@ -163,3 +163,21 @@ def test_a_same_origin_redirect_keeps_what_is_marked():
     assert str(again.address.url) == "http://h/b?c"
     away = follow(again, 302, "//elsewhere/")
     assert set(away.headers) == PUBLIC
+
+
+@pytest.mark.anyio
+async def test_a_redirect_may_be_left_alone(transport, whole):
+    with CannedServer(redirect("http://elsewhere.invalid/signed?key=1", 302)) as server:
+        exchange = await transport.open("POST", f"{server.url}/files", HEADERS, b"{}", follow=False)
+        assert (exchange.status, exchange.headers["location"]) == (302, "http://elsewhere.invalid/signed?key=1")
+        assert await whole(exchange) == b""
+        assert len(server.requests) == 1
+
+
+@pytest.mark.anyio
+async def test_no_secrets_to_an_untrusted_place(transport, whole):
+    with CannedServer(redirect("/x"), answer(b"ok")) as server:
+        exchange = await transport.open("PUT", f"{server.url}/signed?s=1", HEADERS, b"{}", trusted=False)
+        assert await whole(exchange) == b"ok"
+    for request in server.requests:
+        assert set(HEADERS) & set(request.headers) == PUBLIC

@@ -21,6 +21,7 @@ from ...errors import (
     OverloadedError,
     ProtocolError,
     RateLimitError,
+    RetryKind,
     TransportError,
 )
 from ..exchange import read_all
@@ -142,10 +143,17 @@ class Door:
         raise ProtocolError(f"{self.url(path).partition('?')[0]} did not answer with a JSON object", provider=name)
 
     async def once(
-        self, method: str, path: str, body: bytes | Upload = b"", headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | Upload = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        follow: bool = True,
     ) -> Answer:
-        """One attempt of one request; see `persist` for more. Raises `AsyncInferError`."""
-        exchange = await self._open(method, path, body, headers)
+        """One attempt of one request; see `persist` for more, and `transport.protocol` for ``follow``. Raises
+        `AsyncInferError`."""
+        exchange = await self._open(method, path, body, headers, follow=follow)
         try:
             with quiet_for(_SILENCE, path):
                 raw = await read_all(exchange, _MAX_PAGE_BYTES)
@@ -155,19 +163,32 @@ class Door:
         return Answer(exchange.headers, raw)
 
     async def _open(
-        self, method: str, path: str, body: bytes | Upload = b"", headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | Upload = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        follow: bool = True,
     ) -> Exchange:
         endpoint = self.endpoint
         url = self.url(path)
         sent: Mapping[str, str]
-        if _origin(url) == _origin(endpoint.urls.base):
+        here, there = _origin(endpoint.urls.base), _origin(url)
+        trusted = here == there
+        if here[0] == "https" and there[0] != "https":
+            what = "the provider names a place for a file that is not encrypted: refused"
+            raise TransportError(what, provider=endpoint.provider.name, retry=RetryKind.NEVER)
+        if trusted:
             now = {} if endpoint.credential is None else await endpoint.credential.headers()
             sent = endpoint.headers.plus({**(headers or {}), **now})
         else:
             sent = {"user-agent": endpoint.headers["user-agent"], **(headers or {})}
         size = len(body) if isinstance(body, bytes) else body.size
         with quiet_for(_SILENCE + size / _SLOWEST, path):
-            exchange = await self._transport.open(method, url, sent, body, connect_timeout=_CONNECT)
+            exchange = await self._transport.open(
+                method, url, sent, body, connect_timeout=_CONNECT, follow=follow, trusted=trusted
+            )
         if exchange.status < 400:
             return exchange
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from ...wire.protocol import WireRequest
     from .door import Door
+    from .lines import Lines
     from .parts import Framing, Order, Part, Row
     from .spool import Spool
     from .status import PartStatus
@@ -31,6 +32,10 @@ class Flavour(Protocol):
 
     async def cancel(self, door: Door, part: Part) -> None:
         """Ask for a job to stop; it goes on for a while."""
+        ...
+
+    async def lines(self, door: Door, output: str) -> Lines:
+        """One of the result files that `look` found."""
         ...
 
     def read(self, line: bytes) -> Row | None:

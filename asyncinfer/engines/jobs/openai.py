@@ -19,6 +19,7 @@ from .status import BatchState, PartStatus
 if TYPE_CHECKING:
     from ...wire.protocol import WireRequest
     from .door import Door
+    from .lines import Lines
     from .spool import Spool
 
 _STATES = {
@@ -113,6 +114,9 @@ class OpenAIFlavour:
 
     async def cancel(self, door: Door, part: Part) -> None:
         await door.post(f"/batches/{quote(part.id, safe='')}/cancel")
+
+    async def lines(self, door: Door, output: str) -> Lines:
+        return await door.lines(output)
 
     def read(self, line: bytes) -> Row | None:
         row = _decode(line)

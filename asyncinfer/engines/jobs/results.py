@@ -134,7 +134,7 @@ class Results:
                 if status.state.ended or not self._partial:
                     self._absent = self._missing(part, status)
                 return None
-            self._lines = await self._door.lines(self._files[0])
+            self._lines = await self._flavour.lines(self._door, self._files[0])
         try:
             line = await self._lines.next()
         except TransportError:

@@ -36,7 +36,7 @@ class PartStatus:
         state: where it stands.
         said: the provider's own word for that.
         total, completed, failed: rows.
-        outputs: paths or URLs of result files that are there, the answers first.
+        outputs: result files that are there, the answers first, as `Flavour.lines` takes them; no URLs that run out.
         reason: why it failed, in the provider's words; None if it did not.
     """
 

@@ -58,6 +58,7 @@ GOOGLE_ROWS = (
         chat_models=ChatModels("supportedGenerationMethods", "generateContent"),
         api_path="/v1beta",
         faces={"/openai": "gemini_openai"},
+        batch="gemini",
     ),
     Provider(
         "google_vertex_openai",

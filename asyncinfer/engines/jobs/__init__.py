@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _FLAVOURS = {
     "openai": (".openai", "OpenAIFlavour"),
     "anthropic": (".anthropic", "AnthropicFlavour"),
+    "together": (".together", "TogetherFlavour"),
+    "gemini": (".gemini", "GeminiFlavour"),
 }
 _NAMES = {"BatchJob": ".job", "BatchState": ".status", "BatchStatus": ".status"}
 

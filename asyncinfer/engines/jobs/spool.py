@@ -68,10 +68,15 @@ class Spool:
             self._sealed = True
             self._file.flush()
 
-    def body(self) -> Body:
-        """The file as a request's body."""
+    def body(self, start: int = 0) -> Body:
+        """The file, or what follows its first ``start`` bytes, as a request's body."""
         self.seal()
-        return Body(self._file, self._written)
+        return Body(self._file, self._written, start=start)
+
+    async def read(self, start: int, count: int) -> bytes:
+        """Up to ``count`` bytes of the finished file."""
+        self.seal()
+        return await to_thread.run_sync(_read_at, self._file, start, count)
 
     def form(self, fields: Mapping[str, str], name: str) -> tuple[str, Body]:
         """The file as the field ``file`` of a form, under ``name``; content type and body."""
@@ -104,17 +109,20 @@ class Spool:
 class Body:
     """A part of a file between two byte strings: see `transport.protocol.Upload`. Read by one request at a time."""
 
-    __slots__ = ("_after", "_before", "_file", "_length", "size")
+    __slots__ = ("_after", "_before", "_file", "_length", "_start", "size")
 
-    def __init__(self, file: IO[bytes], length: int, before: bytes = b"", after: bytes = b"") -> None:
+    def __init__(
+        self, file: IO[bytes], length: int, before: bytes = b"", after: bytes = b"", *, start: int = 0
+    ) -> None:
         self._file = file
         self._length = length
+        self._start = start
         self._before = before
         self._after = after
-        self.size = len(before) + length + len(after)
+        self.size = len(before) + length - start + len(after)
 
     def __aiter__(self) -> _Pieces:
-        return _Pieces(self._file, self._length, self._before, self._after)
+        return _Pieces(self._file, self._start, self._length, self._before, self._after)
 
 
 class _Pieces:
@@ -122,12 +130,12 @@ class _Pieces:
 
     __slots__ = ("_after", "_at", "_before", "_file", "_length")
 
-    def __init__(self, file: IO[bytes], length: int, before: bytes, after: bytes) -> None:
+    def __init__(self, file: IO[bytes], start: int, length: int, before: bytes, after: bytes) -> None:
         self._file = file
         self._length = length
         self._before = before
         self._after = after
-        self._at = 0
+        self._at = start
 
     def __aiter__(self) -> _Pieces:
         return self

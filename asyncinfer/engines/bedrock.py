@@ -94,11 +94,10 @@ class BedrockInferenceEngine(Engine):
 
     async def open(self, request: Request) -> Source:
         from ..wire.bedrock import encode_request
-        from .files import names_files, with_files
+        from .fetched import with_data
         from .portal import portal
 
-        if names_files(request):
-            request = await with_files(request)
+        request = await with_data(request)
         place = replace(self._destination(request).place, connect_timeout=request.timeouts.connect)
         arguments = encode_request(request, self.provider().dialect)
         there = portal()

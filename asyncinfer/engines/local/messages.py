@@ -89,8 +89,8 @@ def _part(item: ContentItem, path: str, pictures: list[bytes] | None) -> dict[st
         raise ConfigError(f"{path} has an image whose data: URL is broken: {error}", path=path) from error
     if not data:
         raise ConfigError(
-            f"{path} names an image by its URL; a local engine opens no connections: put its bytes into the "
-            "conversation (type image_binary), or name a file (type image_path)",
+            f"{path} names an image whose bytes are not there: name it by an http(s) URL or a path, or put the bytes "
+            "into the conversation (type image_binary)",
             path=path,
         )
     pictures.append(data)

@@ -164,6 +164,7 @@ _OWN: tuple[Provider, ...] = (
         ),
         chat_models=ChatModels("type", "chat"),
         hosts=("api.together.xyz",),
+        batch="together",
     ),
     Provider(
         "deepseek",

@@ -50,7 +50,10 @@ class Order(NamedTuple):
         model: name of the model.
         window: how long it may take (``"24h"``), or None.
         labels: the caller's notes, where the provider keeps some.
-        mark: unique to this part: a job that was created although its creation seemed to fail is found by it.
+        mark: unique to these rows of this job, ``[a-z0-9-]{1,52}``: a provider job that was created although its
+            creation seemed to fail, or whose creator was killed, is found by it.
+        again: an earlier attempt may have been killed after the provider took the rows: take that provider job, where
+            it can be found.
     """
 
     path: str
@@ -58,6 +61,7 @@ class Order(NamedTuple):
     window: str | None
     labels: dict[str, str]
     mark: str
+    again: bool = False
 
 
 class Row(NamedTuple):

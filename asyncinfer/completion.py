@@ -85,7 +85,8 @@ class Completion:
         timings: when things happened.
         model: the model that answered, as it calls itself.
         id, request_id: the provider's ids of the answer and of the request.
-        parsed: the validated object, where ``response_model`` or a JSON schema was given.
+        parsed: what the answer says in the shape that was asked for, validated: the instance of ``response_model``, the
+            value of a JSON Schema's answer, the text that matches a regular expression or is one of the choices.
     """
 
     conversation: Conversation

@@ -281,7 +281,8 @@ class EventTooLargeError(ProtocolError):
 
 
 class StructuredOutputError(AsyncInferError):
-    """The answer does not validate against the schema or model that was asked for."""
+    """The answer is cut, or does not have the shape (model, schema, expression, choice) that was asked for. ``partial``
+    is the completion as it came: nothing that was paid for is lost."""
 
 
 class ToolLoopError(AsyncInferError):

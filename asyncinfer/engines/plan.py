@@ -79,6 +79,10 @@ def make_plan(
         sampling = merge(sampling, generation)
     if response_model is not None:
         sampling = merge(sampling, GenerationParams(guided_decoding=GuidedDecodingParams(json=response_model)))
+    if sampling.guided_decoding is not None:
+        from .shapes import check_shape
+
+        check_shape(sampling.guided_decoding)
     return Plan(
         Request(
             conversation=_NOBODY,

@@ -95,9 +95,10 @@ async def _relay(source: Source, feed: Feed) -> None:
     try:
         while not feed.cancelled and (events := await source.pull()) is not None:
             feed.send(events)
-        feed.end()
-        with anyio.move_on_after(_CLOSE_GRACE):
+        # Before the end is told: the caller's next request then finds the connection in the pool.
+        with anyio.move_on_after(_CLOSE_GRACE), suppress(AsyncInferError):
             await source.aclose()
+        feed.end()
     except Exception as raw:  # noqa: BLE001 -- typed, and raised where the feed is read
         feed.fail(_typed(raw))
 

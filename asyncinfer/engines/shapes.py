@@ -130,8 +130,8 @@ def _never(uri: str) -> Any:
 
 @lru_cache(maxsize=64)
 def _regex(pattern: str) -> Callable[[str], Any]:
-    """A function that says whether a whole text matches. What Python's own dialect lacks (classes of Unicode, named groups)
-    is tried in that of JSON Schema. Raises ValueError for what is an expression in neither."""
+    """A function that says whether a whole text matches. What Python's own dialect lacks (classes of Unicode, other
+    named groups) is tried in that of JSON Schema. Raises ValueError for what is an expression in neither."""
     try:
         return re.compile(pattern).fullmatch
     except re.error as error:

@@ -223,6 +223,7 @@ _OWN: tuple[Provider, ...] = (
         ),
         chat_models=ChatModels("supports_chat", value=True),
         hosts=("us.api.fireworks.ai",),
+        batch="fireworks",
     ),
     Provider(
         "openrouter",

@@ -19,6 +19,7 @@ _FLAVOURS = {
     "openai": (".openai", "OpenAIFlavour"),
     "anthropic": (".anthropic", "AnthropicFlavour"),
     "together": (".together", "TogetherFlavour"),
+    "fireworks": (".fireworks", "FireworksFlavour"),
     "gemini": (".gemini", "GeminiFlavour"),
 }
 _NAMES = {"BatchJob": ".job", "BatchState": ".status", "BatchStatus": ".status"}

@@ -65,6 +65,9 @@ class Door:
         self._transport = transport
         self.endpoint = endpoint
 
+    def check(self) -> None:
+        """Whether everything is set that a new job needs. Raises `ConfigError`."""
+
     def url(self, path: str) -> str:
         """The URL of a path."""
         return path if path.startswith(("http://", "https://")) else self.endpoint.urls.join(path)

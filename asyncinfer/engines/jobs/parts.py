@@ -15,6 +15,7 @@ class Framing(NamedTuple):
     Attributes:
         rows, size: the most rows and bytes of one provider job.
         before, between, after: bytes around the rows.
+        least: the fewest rows of one provider job.
     """
 
     rows: int
@@ -22,6 +23,7 @@ class Framing(NamedTuple):
     before: bytes = b""
     between: bytes = b"\n"
     after: bytes = b"\n"
+    least: int = 0
 
 
 @dataclass(slots=True)

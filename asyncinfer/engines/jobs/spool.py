@@ -52,6 +52,13 @@ class Spool:
         between = len(self._framing.between) if self.rows else 0
         return self.rows < self._most_rows and self.size + between + len(line) <= self._most_bytes
 
+    def takes(self, rows: int, size: int) -> bool:
+        """Whether so many rows of so many bytes still fit."""
+        return (
+            self.rows + rows <= self._most_rows
+            and self.size + size + rows * len(self._framing.between) <= self._most_bytes
+        )
+
     def add(self, line: bytes) -> None:
         """Append a row, which fits."""
         if self.rows:

@@ -13,6 +13,7 @@ from ..files import names_files, with_files
 from ..plan import Plan
 from .answers import row_id
 from .gate import Gate
+from .held import Held
 from .job import BatchJob
 from .parts import Order, Part
 from .spool import Spool
@@ -77,6 +78,7 @@ class BatchView(Gate):
             labels=labels,
             conversations=conversations if isinstance(conversations, Sequence) else None,
         )
+        self.door.check()
         sender = _Sender(self, job, template, max_rows, max_bytes)
         try:
             await sender.send(conversations, on_part)
@@ -106,43 +108,71 @@ class _Sender:
         self._job = job
         self._plan = Plan(template)
         self._limits = (max_rows, max_bytes)
+        self._least = view.flavour.framing.least
+        if max_rows is not None and max_rows < 2 * self._least:
+            raise ConfigError(
+                f"max_rows must be at least {2 * self._least} here: {view.provider} takes no job of fewer than "
+                f"{self._least} rows",
+                path="max_rows",
+            )
         self._path = ""
         self._first = 0
+        self._spool: Spool
 
     async def send(
         self, conversations: Iterable[Any] | AsyncIterable[Any], on_part: Callable[[BatchJob], object] | None
     ) -> None:
-        job = self._job
-        spool = self._spool()
-        rows = _Rows(conversations)
+        rows, held, index = _Rows(conversations), Held(self._least), self._job.total
+        self._spool = self._fresh()
         try:
             while (conversation := await rows.next()) is not _END:
-                index = job.total
-                line = await self._line(index, conversation)
-                if line is not None and not spool.room(line):
-                    if spool.rows:
-                        await self._close(spool, on_part)
-                        spool = self._spool()
-                    if not spool.room(line):
-                        what = f"{len(line):,} bytes; a provider job takes {spool.most_bytes:,}"
-                        job.unsent[index] = ConfigError(f"the row is too large for a batch: {what}", path="messages")
-                        line = None
-                if line is not None:
-                    spool.add(line)
-                job.total += 1
-            if spool.rows:
-                await self._close(spool, on_part)
+                held.add(await self._line(index, conversation))
+                index += 1
+                for row in held.ripe():
+                    await self._put(row, on_part)
+            self._check_least(held.good)
+            if self._spool.rows and not self._spool.takes(held.good, held.size):
+                await self._close(on_part)
+            for row in held.rest():
+                await self._put(row, on_part)
+            if self._spool.rows:
+                await self._close(on_part)
         finally:
-            spool.close()
+            self._spool.close()
             with anyio.CancelScope(shield=True):
                 await rows.aclose()
 
-    def _spool(self) -> Spool:
+    def _check_least(self, held: int) -> None:
+        """Whether there are enough rows for a first job; the later ones are seen to."""
+        found = self._spool.rows + held
+        if 0 < found < self._least and not self._job.parts:
+            raise ConfigError(
+                f"{self._view.provider} takes no batch of fewer than {self._least} rows, and here are {found}: use "
+                "engine.generate_many",
+                path="conversations",
+            )
+
+    async def _put(self, row: bytes | ConfigError, on_part: Callable[[BatchJob], object] | None) -> None:
+        """Put the next row where it belongs."""
+        job = self._job
+        if isinstance(row, bytes) and not self._spool.room(row):
+            if self._spool.rows:
+                await self._close(on_part)
+            if not self._spool.room(row):
+                what = f"{len(row):,} bytes; a provider job takes {self._spool.most_bytes:,}"
+                row = ConfigError(f"the row is too large for a batch: {what}", path="messages")
+        if isinstance(row, bytes):
+            self._spool.add(row)
+        else:
+            job.unsent[job.total] = row
+        job.total += 1
+
+    def _fresh(self) -> Spool:
         self._first = self._job.total
         return Spool(self._view.flavour.framing, *self._limits)
 
-    async def _line(self, index: int, conversation: Any) -> bytes | None:
-        """The row's line; None (and the reason noted) for a row that cannot be asked."""
+    async def _line(self, index: int, conversation: Any) -> bytes | ConfigError:
+        """The row's line; the reason for a row that cannot be asked."""
         endpoint = self._view.door.endpoint
         try:
             if isinstance(conversation, ConfigError):
@@ -152,14 +182,13 @@ class _Sender:
                 request = await with_files(request)
             wire = endpoint.codec.encode(request, endpoint.provider.dialect)
         except ConfigError as error:
-            self._job.unsent[index] = error
-            return None
+            return error
         self._path = wire.path
         return self._view.flavour.line(row_id(index), wire)
 
-    async def _close(self, spool: Spool, on_part: Callable[[BatchJob], object] | None) -> None:
-        """Send what has been collected."""
-        job, view = self._job, self._view
+    async def _close(self, on_part: Callable[[BatchJob], object] | None) -> None:
+        """Send what has been collected, and begin afresh."""
+        job, view, spool = self._job, self._view, self._spool
         remote = self._plan.template.remote
         order = Order(
             path=self._path,
@@ -173,6 +202,7 @@ class _Sender:
         finally:
             spool.close()
         job.parts.append(Part(found, self._first, job.total, spool.rows, details))
+        self._spool = self._fresh()
         if on_part is not None:
             on_part(job)
 

@@ -109,6 +109,7 @@ if TYPE_CHECKING:
         ModelParams,
         RemoteParams,
     )
+    from .prompt import Prompt
     from .request import Request
 
 _ROOMS = {
@@ -141,6 +142,7 @@ _ROOMS = {
     "events": "Event Finish FinishReason ReasoningDelta Start TextDelta ToolCallDelta Usage UsageUpdate",
     "models": "EMBEDDED_MODEL",
     "params": ("GenerationParams GuidedDecodingParams InferenceConfig InferenceEngineType ModelParams RemoteParams"),
+    "prompt": "Prompt",
     "request": "Request",
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
@@ -199,6 +201,7 @@ __all__ = [
     "OverloadedError",
     "ParasailInferenceEngine",
     "PermissionDeniedError",
+    "Prompt",
     "ProtocolError",
     "QuotaExceededError",
     "RateLimitError",

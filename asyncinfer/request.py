@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .completion import Timeouts
     from .conversation import Conversation, ToolDefinition
     from .params import GenerationParams, ModelParams, RemoteParams
+    from .prompt import Prompt
 
 
 @dataclass(slots=True)
@@ -28,6 +29,7 @@ class Request:
         response_model: pydantic class the answer is parsed into, or None. Its schema is in
             ``generation.guided_decoding.json``.
         tenant, weight: who asks, for fair queuing.
+        prompt: what is completed without a chat template, or None; ``conversation`` then only shows it.
     """
 
     conversation: Conversation
@@ -41,6 +43,7 @@ class Request:
     response_model: type[Any] | None = None
     tenant: str = ""
     weight: float = 1.0
+    prompt: Prompt | None = None
 
     def asked(self, name: str) -> Any:
         """The value of a generation parameter if somebody set it explicitly, else None."""

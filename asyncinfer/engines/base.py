@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..events import Event
     from ..limits import Cost, Limits
     from ..params import GenerationParams, InferenceConfig, ModelParams, RemoteParams
+    from ..prompt import Prompt
     from ..request import Request
     from ..scheduling.limiter import Limiter, Ticket
     from .call import Call
@@ -48,6 +49,8 @@ class Engine:
     """How the engine is called in errors and tables."""
     slots: int | None = None
     """How many answers are made at once; None: learned while running."""
+    takes_prompts = False
+    """Whether it completes a `Prompt` word for word, besides answering conversations."""
     keeps_clocks = False
     """Whether the engine's own calls watch over first token and silence; then the pipeline only watches the total."""
 
@@ -77,7 +80,7 @@ class Engine:
 
     def stream(
         self,
-        conversation: Conversation | str,
+        conversation: Conversation | Prompt | str,
         *,
         generation: GenerationParams | None = None,
         inference_config: InferenceConfig | None = None,
@@ -90,7 +93,8 @@ class Engine:
         """Begin an answer; nothing is sent before the stream is read.
 
         Args:
-            conversation: the messages so far (a string is one user message); never changed.
+            conversation: the messages so far (a string is one user message), never changed; or a `Prompt`, which an
+                engine in your process completes word for word.
             generation: parameters of this call; only explicitly set ones override the engine's.
             inference_config: the same, for model, generation and remote parameters together.
             response_model: pydantic class (or any type pydantic can validate) that the answer is parsed into.
@@ -113,7 +117,7 @@ class Engine:
 
     async def generate(
         self,
-        conversation: Conversation | str,
+        conversation: Conversation | Prompt | str,
         *,
         generation: GenerationParams | None = None,
         inference_config: InferenceConfig | None = None,
@@ -131,7 +135,7 @@ class Engine:
 
     def generate_many(
         self,
-        conversations: Iterable[Conversation | str] | AsyncIterable[Conversation | str],
+        conversations: Iterable[Conversation | Prompt | str] | AsyncIterable[Conversation | Prompt | str],
         *,
         ordered: bool = True,
         on_error: Literal["return", "raise"] = "return",

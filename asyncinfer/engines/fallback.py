@@ -56,6 +56,7 @@ class FallbackEngine(Engine):
         self.engines = list(engines)
         self._first_token = first_token
         self._hedge_after = hedge_after
+        self.takes_prompts = all(engine.takes_prompts for engine in self.engines)
         super().__init__()
 
     def limits(self) -> Limits:
@@ -102,4 +103,6 @@ class FallbackEngine(Engine):
         if self._first_token is not None:
             timeouts = replace(timeouts, first_token=self._first_token)
         plan = engine.plan(request.generation, None, request.response_model, request.tools, timeouts)
-        return Call(engine, plan.request(request.conversation, request.tenant, request.weight), engine.live)
+        return Call(
+            engine, plan.request(request.prompt or request.conversation, request.tenant, request.weight), engine.live
+        )

@@ -12,6 +12,7 @@ from ..completion import Timeouts
 from ..conversation import Conversation, Message, Role, ToolDefinition
 from ..errors import ConfigError
 from ..params import GenerationParams, GuidedDecodingParams, merge
+from ..prompt import Prompt
 from ..request import Request
 
 if TYPE_CHECKING:
@@ -26,26 +27,36 @@ class Parameters(Protocol):
     model_params: ModelParams
     generation_params: GenerationParams
     remote_params: RemoteParams | None
+    takes_prompts: bool
 
 
 class Plan:
-    """Resolved parameters, ready to be joined with any number of conversations."""
+    """Resolved parameters, ready to be joined with any number of conversations (and prompts, if ``prompts``)."""
 
-    __slots__ = ("template",)
+    __slots__ = ("_prompts", "template")
 
-    def __init__(self, template: Request) -> None:
+    def __init__(self, template: Request, *, prompts: bool = False) -> None:
         self.template = template
+        self._prompts = prompts
 
     def request(self, conversation: Any, tenant: str, weight: float) -> Request:
         """One call's request. Raises `ConfigError` for what is no conversation."""
         template = self.template
-        checked = as_conversation(conversation)
+        prompt = conversation if isinstance(conversation, Prompt) else None
+        if prompt is not None and not self._prompts:
+            raise ConfigError(
+                "this engine answers conversations and completes no bare Prompt; the engines that do run the model in "
+                "your process (VLLM, LLAMACPP, NATIVE)",
+                path="prompt",
+            )
+        checked = as_conversation(conversation) if prompt is None else prompt.conversation()
         return Request(
             conversation=checked,
             model=template.model,
             generation=template.generation,
             remote=template.remote,
             tools=template.tools if template.tools is not None else checked.tools,
+            prompt=prompt,
             timeouts=template.timeouts,
             stream=template.stream,
             chosen=template.chosen,
@@ -94,7 +105,8 @@ def make_plan(
             stream=remote is None or remote.use_streaming,
             response_model=response_model,
             chosen=_chosen(sampling),
-        )
+        ),
+        prompts=engine.takes_prompts,
     )
 
 

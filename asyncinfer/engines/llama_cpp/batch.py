@@ -179,8 +179,8 @@ class BatchBinding:
 
     def _begin(self, ask: Ask, feed: Feed, free: list[_Slot]) -> None:
         library = self._library
-        text = library.prompt(ask)
-        prompt = library.tokenize(text)
+        text = library.prompt(ask) if ask.prompt is None else ask.prompt
+        prompt = library.tokenize(text) if isinstance(text, str) else library.checked(text)
         room = library.n_ctx - len(prompt)
         if room < 1 or not prompt:
             raise ContextLengthError(
@@ -189,12 +189,12 @@ class BatchBinding:
             )
         slot = max(free, key=lambda one: _common(one.tokens, prompt))
         running = _Running(ask, feed, prompt, slot)
-        thinks = THINK_CLOSE in library.template
+        thinks = ask.prompt is None and THINK_CLOSE in library.template
         running.answer = Answer(
             ask.stop,
             tools=bool(ask.tools),
             thinks=thinks,
-            thinking=thinks and text.rstrip().endswith(THINK_OPEN),
+            thinking=thinks and str(text).rstrip().endswith(THINK_OPEN),
         )
         running.limit = room if ask.max_tokens is None else min(room, ask.max_tokens)
         running.chain = library.sampler(ask, _grammar(ask), prompt)

@@ -59,6 +59,9 @@ def request_body(ask: Ask, context: int) -> dict[str, Any]:
     if ask.logprobs is not None:
         body["logprobs"] = True
         body["top_logprobs"] = ask.logprobs
+    if ask.prompt is not None:
+        _as_completion(body, ask)
+        return body
     if ask.tools:
         body["tools"] = ask.tools
         body["tool_choice"] = "required" if ask.must_call else "auto"
@@ -70,6 +73,19 @@ def request_body(ask: Ask, context: int) -> dict[str, Any]:
     if ask.template_kwargs:
         body["chat_template_kwargs"] = ask.template_kwargs
     return body
+
+
+def _as_completion(body: dict[str, Any], ask: Ask) -> None:
+    """What ``/v1/completions`` calls otherwise than ``/v1/chat/completions``."""
+    del body["messages"]
+    body["prompt"] = ask.prompt
+    if ask.logprobs is not None:
+        body["n_probs"] = max(1, body.pop("top_logprobs"))
+    if ask.schema is not None:
+        body["json_schema"] = ask.schema
+    grammar = shape(ask)
+    if grammar is not None:
+        body["grammar"] = grammar
 
 
 # -- what comes out ----------------------------------------------------------------------------------------------------
@@ -97,7 +113,8 @@ class _Logprobs(msgspec.Struct, gc=False):
 
 
 class _Choice(msgspec.Struct, gc=False):
-    delta: _Delta
+    delta: _Delta | None = None
+    text: str | None = None  # in place of a delta, where a bare prompt is completed
     finish_reason: str | None = None
     logprobs: _Logprobs | None = None
 
@@ -196,7 +213,7 @@ class ChunkReader:
         return events
 
     def _choice(self, choice: _Choice, verbose: _Verbose | None, events: list[Event]) -> None:
-        delta = choice.delta
+        delta = choice.delta or _Delta(content=choice.text)
         logprobs = choice.logprobs.content if choice.logprobs is not None else None
         if delta.reasoning_content:
             events.append(ReasoningDelta(delta.reasoning_content))

@@ -57,6 +57,7 @@ class LlamaCppInferenceEngine(Engine):
     """
 
     name = "llamacpp"
+    takes_prompts = True
 
     def __init__(
         self,

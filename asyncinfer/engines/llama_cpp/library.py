@@ -179,6 +179,13 @@ class Library:
                 return list(ids[:count])
             room = -count
 
+    def checked(self, tokens: list[int]) -> list[int]:
+        """The tokens of a prompt, all of which the model knows: the library would abort. Raises `BadRequestError`."""
+        strange = next((token for token in tokens if not 0 <= token < self.n_vocab), None)
+        if strange is not None:
+            raise BadRequestError(f"the prompt has the token {strange}; the model knows 0 to {self.n_vocab - 1}")
+        return tokens
+
     def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes of a token; none for a control token unless ``special``."""
         known = self._pieces.get((token, special))

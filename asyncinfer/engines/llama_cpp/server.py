@@ -49,10 +49,11 @@ _stuck: list[Any] = []
 
 
 class _Job:
-    __slots__ = ("body", "feed")
+    __slots__ = ("bare", "body", "feed")
 
-    def __init__(self, body: str, feed: Feed) -> None:
+    def __init__(self, body: str, feed: Feed, *, bare: bool) -> None:
         self.body = body
+        self.bare = bare
         self.feed = feed
 
 
@@ -96,7 +97,8 @@ class ServerBinding:
                 pass
 
     def submit(self, ask: Ask, feed: Feed) -> None:
-        self._crew.submit(_Job(msgspec.json.encode(request_body(ask, self._context)).decode(), feed))
+        body = msgspec.json.encode(request_body(ask, self._context)).decode()
+        self._crew.submit(_Job(body, feed, bare=ask.prompt is not None))
 
     def close(self) -> None:
         with self._lock:
@@ -139,7 +141,8 @@ class ServerBinding:
             return False
 
         try:
-            server.handle_chat_completions(job.body, on_chunk)
+            ask = server.handle_completions if job.bare else server.handle_chat_completions
+            ask(job.body, on_chunk)
         except (ValueError, RuntimeError) as error:
             broken.append(BadRequestError(f"llama.cpp refuses the request: {error}"))
         if broken:

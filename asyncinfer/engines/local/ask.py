@@ -17,7 +17,9 @@ class Ask:
     """What a binding needs to know of one request.
 
     Attributes:
-        messages: for the chat template, in the OpenAI shape; an image is a part ``{"type": "image"}``.
+        messages: for the chat template, in the OpenAI shape; an image is a part ``{"type": "image"}``. None at all if
+            there is a ``prompt``.
+        prompt: text or token ids to complete as they are, without a chat template; or None.
         images: the images' bytes (PNG, JPEG ...), in the order of those parts.
         tools: offered tools in the OpenAI shape, or None.
         must_call: the model has to call one of ``tools``.
@@ -40,6 +42,7 @@ class Ask:
     """
 
     messages: list[dict[str, Any]]
+    prompt: str | list[int] | None = None
     images: list[bytes] = field(default_factory=list)
     tools: list[dict[str, Any]] | None = None
     must_call: bool = False
@@ -85,7 +88,8 @@ def read(request: Request, *, images: bool = False) -> Ask:
     asked = request.generation
     messages, pictures = read_messages(request.conversation.messages, images=images)
     ask = Ask(
-        messages=messages,
+        messages=[] if request.prompt is not None else messages,
+        prompt=_prompt(request),
         images=pictures,
         max_tokens=asked.max_new_tokens,
         temperature=float(asked.temperature or 0.0),
@@ -108,6 +112,13 @@ def read(request: Request, *, images: bool = False) -> Ask:
     _tools(ask, request)
     _guide(ask, asked.guided_decoding)
     return ask
+
+
+def _prompt(request: Request) -> str | list[int] | None:
+    prompt = request.prompt
+    if prompt is None:
+        return None
+    return prompt.text if prompt.token_ids is None else list(prompt.token_ids)
 
 
 def _value(value: float | None, default: Any) -> Any:
@@ -137,6 +148,11 @@ def _tools(ask: Ask, request: Request) -> None:
     choice = request.generation.tool_choice
     if choice == "none":
         return
+    if request.prompt is not None:
+        raise ConfigError(
+            "tools are offered through the chat template, which a bare Prompt does not pass; write them into its text",
+            path="tools",
+        )
     if isinstance(choice, dict):
         name = choice.get("function", choice).get("name")
         tools = [tool for tool in tools if tool["function"]["name"] == name]

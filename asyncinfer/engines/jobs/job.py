@@ -8,12 +8,13 @@ import json
 import time
 import uuid
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ...conversation import Conversation
 from ...errors import ConfigError, EngineError, RetryKind
 from ..plan import as_conversation
 from .gate import Gate, gate_of
+from .kept import FORMAT, asked_of, config_of, engine_of, parsed_of
 from .parts import Part
 from .results import Results
 from .status import BatchStatus, PartStatus, summed
@@ -22,10 +23,9 @@ from .waiting import wait_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ...params import InferenceConfig
     from ...request import Request
     from ..base import Engine
-
-_FORMAT = "asyncinfer.batch/1"
 
 
 class BatchJob:
@@ -42,6 +42,9 @@ class BatchJob:
         created: seconds since the epoch.
         parts: the provider's jobs.
         unsent: rows that could not be asked, and why; their results are failures.
+        complete: every row of the input has been submitted. A job that is not is gone on with by
+            ``submit(..., resume=job)``.
+        limits: the most rows and bytes of a part that were asked for; None for the provider's own.
         labels: whatever the caller wants to remember, text by name; some providers show them.
     """
 
@@ -52,7 +55,7 @@ class BatchJob:
         *,
         config: str | None = None,
         labels: dict[str, str] | None = None,
-        conversations: Any = None,
+        limits: tuple[int | None, int | None] = (None, None),
     ) -> None:
         self.id = uuid.uuid4().hex
         self.provider = view.provider
@@ -63,10 +66,14 @@ class BatchJob:
         self.parts: list[Part] = []
         self.unsent: dict[int, ConfigError] = {}
         self.labels = labels or {}
+        self.complete = False
+        self.limits = limits
+        self.resumed = False
         self._view = view
         self._template = template
         self._config = config
-        self._conversations = conversations
+        self._tools = bool(template.tools)
+        self._conversations: Any = None
         self._known: dict[str, PartStatus] = {}
 
     def __repr__(self) -> str:
@@ -76,6 +83,34 @@ class BatchJob:
     def engine(self) -> Engine:
         """The engine that speaks to the provider; yours to close."""
         return self._view.engine
+
+    @property
+    def config(self) -> InferenceConfig | None:
+        """Model and parameters that its rows are asked with; no secrets."""
+        return config_of(self._config)
+
+    # -- while it is submitted -----------------------------------------------------------------------------------------
+
+    def keep(self, conversations: Sequence[Any]) -> None:
+        """Remember the input, for the results."""
+        self._conversations = conversations
+
+    def take_up(self, view: Gate, template: Request, labels: dict[str, str] | None) -> None:
+        """Be gone on with. Raises `ConfigError` where that would send the rest elsewhere, or as something else."""
+        self._check_place(view)
+        if self._tools and not template.tools:
+            raise ConfigError("this job was submitted with tools: give the same again", path="tools")
+        if asked_of(view.written(template)) != asked_of(self._config) or (template.tools and not self._tools):
+            raise ConfigError(
+                "this job was submitted with another model or other parameters: give the same, or none", path="resume"
+            )
+        self._view, self._template, self.resumed = view, template, True
+        self.labels.update(labels or {})
+
+    def rewind(self) -> None:
+        """Forget rows that no part has."""
+        self.total = self.parts[-1].end if self.parts else 0
+        self.unsent = {index: error for index, error in self.unsent.items() if index < self.total}
 
     # -- asking the provider -------------------------------------------------------------------------------------------
 
@@ -181,7 +216,7 @@ class BatchJob:
     def to_json(self) -> str:
         """The job as one line of JSON; no secrets, no conversations."""
         value = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "id": self.id,
             "provider": self.provider,
             "base_url": self.base_url,
@@ -191,6 +226,9 @@ class BatchJob:
             "parts": [asdict(part) for part in self.parts],
             "unsent": {index: [error.message, error.path] for index, error in self.unsent.items()},
             "labels": self.labels,
+            "complete": self.complete,
+            "limits": self.limits,
+            "tools": self._tools,
             "config": self._config,
         }
         return json.dumps(value, ensure_ascii=False)
@@ -207,19 +245,19 @@ class BatchJob:
         Raises:
             ConfigError: the text is no job, or the engine speaks to another endpoint.
         """
-        value = _parsed(text)
+        value = parsed_of(text)
         if engine is None:
-            engine = _engine(value.get("config"))
+            engine = engine_of(value.get("config"))
         view = gate_of(engine)
-        if (view.provider, view.base_url) != (value.get("provider"), value.get("base_url")):
-            raise ConfigError(
-                f"this job was sent to {value.get('base_url')}, but the engine speaks to {view.base_url}: "
-                "pass an engine with the same api_url",
-                path="engine",
-            )
         try:
-            template = view.template(_config(value.get("config")))
+            template = view.template(config_of(value.get("config")))
             job = cls(view, template, config=value.get("config"), labels=dict(value["labels"]))
+            job.provider, job.base_url = str(value["provider"]), str(value["base_url"])
+            job._check_place(view)
+            most_rows, most_bytes = value.get("limits") or (None, None)
+            job.limits = (most_rows, most_bytes)
+            job.complete = bool(value.get("complete", True))
+            job._tools = bool(value.get("tools"))
             job.id, job.model, job.created = str(value["id"]), str(value["model"]), float(value["created"])
             job.total = int(value["total"])
             job.parts = [Part(**part) for part in value["parts"]]
@@ -232,29 +270,10 @@ class BatchJob:
             raise ConfigError(f"not a batch job: {type(error).__name__}: {error}", path="job") from error
         return job
 
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"not a batch job: {error}", path="job") from error
-    if not isinstance(value, dict) or value.get("format") != _FORMAT:
-        raise ConfigError(f"not a batch job: expected a JSON object of format {_FORMAT}", path="job")
-    return cast("dict[str, Any]", value)
-
-
-def _config(text: Any) -> Any:
-    from ...params import InferenceConfig
-
-    return InferenceConfig.from_str(text) if isinstance(text, str) else None
-
-
-def _engine(text: Any) -> Engine:
-    from ..opening import open_engine
-
-    config = _config(text)
-    if config is None or config.engine is None:
-        raise ConfigError(
-            "this job does not say which engine made it: pass one to from_json(text, engine)", path="engine"
-        )
-    return open_engine(config)
+    def _check_place(self, view: Gate) -> None:
+        if (view.provider, view.base_url) != (self.provider, self.base_url):
+            raise ConfigError(
+                f"this job was sent to {self.base_url}, but the engine speaks to {view.base_url}: "
+                "pass an engine with the same api_url",
+                path="engine",
+            )

@@ -5,6 +5,7 @@ A spool is an anonymous temporary file: it is gone when it is closed, or when th
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import tempfile
 from typing import IO, TYPE_CHECKING, Self
@@ -35,6 +36,7 @@ class Spool:
         self._file: IO[bytes] = tempfile.TemporaryFile(prefix="asyncinfer-", buffering=_PIECE)  # noqa: SIM115
         self._file.write(framing.before)
         self._written = len(framing.before)
+        self._hash = hashlib.sha256()
         self._sealed = False
         self.rows = 0
 
@@ -64,8 +66,14 @@ class Spool:
         if self.rows:
             line = self._framing.between + line
         self._file.write(line)
+        self._hash.update(line)
         self._written += len(line)
         self.rows += 1
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that tell these rows from others."""
+        return self._hash.hexdigest()[:12]
 
     def seal(self) -> None:
         """No more rows."""

@@ -6,12 +6,12 @@ an error: `read_odd` takes the slow way and makes the same `Chunk` of it.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
 
 from ...errors import ProtocolError
+from ..lenient import parse_json
 from ..status import redact
 
 
@@ -42,19 +42,6 @@ class Chunk(msgspec.Struct, gc=False):
 
 read_chunk = msgspec.json.Decoder(Chunk).decode
 """The short way; raises `msgspec.DecodeError` for what is odd or broken."""
-
-
-def parse_json(data: bytes) -> Any:
-    """JSON with Python's tolerance: NaN, half surrogate pairs, bytes that are not UTF-8.
-
-    Raises:
-        ProtocolError: it is not JSON at all; the message shows how it begins.
-    """
-    try:
-        return json.loads(data.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        shown = redact(data[:120].decode("utf-8", "replace"))
-        raise ProtocolError(f"The provider sent something that is not JSON: {shown!r}") from None
 
 
 def read_odd(data: bytes) -> Chunk:

@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...errors import AsyncInferError, EventTooLargeError, ProtocolError, StreamTruncated
+from ...errors import ProtocolError, StreamTruncated
 from ...events import Event, Finish, FinishReason, ReasoningDelta, Start, TextDelta, ToolCallDelta, UsageUpdate
+from ..bodies import BodyDecoder
+from ..lenient import parse_json
 from ..sse import MAX_EVENT_BYTES, SSEDecoder
 from ..status import error_from_object
 from .blocks import THINKING, Block
-from .chunks import Chunk, Delta, parse_json, read_chunk, read_odd, text_of
+from .chunks import Chunk, Delta, read_chunk, read_odd, text_of
 from .usage import STOP_REASONS, Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-_DOCUMENT_FACTOR = 4
 _ORDER = {"thinking": 0, "redacted_thinking": 0, "text": 1, "tool_use": 2}
 
 
@@ -45,7 +46,7 @@ class _Open:
         self.citations: list[Any] = []
 
 
-class AnthropicDecoder:
+class AnthropicDecoder(BodyDecoder):
     """Decoder of one response body. See `wire.protocol.Decoder`.
 
     Args:
@@ -57,28 +58,18 @@ class AnthropicDecoder:
 
     __slots__ = (
         "_blocks",
-        "_broken",
         "_calls",
         "_counts",
-        "_document",
         "_finish",
         "_flushed",
         "_last",
-        "_max",
-        "_size",
-        "_sse",
         "_started",
         "_unsaid",
         "_whole",
-        "done",
     )
 
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
-        self.done = False
-        self._max = max_event_bytes
-        self._sse: SSEDecoder | None = None
-        self._document: list[bytes] | None = None
-        self._size = 0
+        super().__init__(max_event_bytes)
         self._blocks: dict[int, _Open] = {}
         self._calls = 0
         self._last = 0  # place in _ORDER of the last block
@@ -88,94 +79,22 @@ class AnthropicDecoder:
         self._started = False
         self._finish: Finish | None = None
         self._flushed = False
-        self._broken: AsyncInferError | None = None
 
     @property
     def complete(self) -> bool:
         """Whether the answer is whole, even if the body were cut here: `close` would not raise."""
         return self._broken is None and (self._finish is not None or self.done)
 
-    # -- bytes ---------------------------------------------------------------------------------------------------------
-
-    def feed(self, chunk: bytes) -> list[Event]:
-        """Events that ``chunk`` completes.
-
-        Raises:
-            APIError: the provider reported an error inside the body.
-            ProtocolError, EventTooLargeError: see there.
-        """
-        if self._broken is not None:
-            raise self._broken
-        sse = self._sse
-        if sse is None:
-            return self._begin(chunk)
-        out: list[Event] = []
-        try:
-            for name, data in sse.feed_named(chunk):
-                self._event(name, data, out)
-        except AsyncInferError as error:
-            self._break(error, out)
-        return out
-
-    def close(self) -> list[Event]:
-        """The body ended. Idempotent: where it gives events, a further call gives none, or raises what followed them.
-
-        Raises:
-            StreamTruncated: the answer is not complete.
-            APIError, ProtocolError: as `feed`.
-        """
-        if self._broken is not None:
-            raise self._broken
-        out: list[Event] = []
-        try:
-            document, self._document = self._document, None
-            if document is not None:
-                self._read_document(b"".join(document), out)
-            elif self._sse is not None:
-                self._last_event(self._sse.close_named(), out)
-            self._end(out)
-        except AsyncInferError as error:
-            self._break(error, out)
-        return out
-
-    def _break(self, error: AsyncInferError, out: list[Event]) -> None:
-        """Hand out what came before an error first: it was paid for. The error follows with the next call."""
-        self._broken = error
-        if not out:
-            raise error
-
-    def _begin(self, chunk: bytes) -> list[Event]:
-        """The first bytes decide: a JSON object is a document, a web page is an error, everything else is a stream."""
-        if self._document is None:
-            text = chunk.lstrip(b"\xef\xbb\xbf \t\r\n")
-            if not text:
-                return []
-            if text[:1] == b"<":
-                raise ProtocolError("The provider answered with a web page instead of JSON; is api_url right?")
-            if text[:1] not in {b"{", b"["}:
-                self._sse = SSEDecoder(self._max)
-                return self.feed(text)
-            self._document = []
-            chunk = text
-        self._document.append(chunk)
-        self._size += len(chunk)
-        if self._size > self._max * _DOCUMENT_FACTOR:
-            raise EventTooLargeError(f"The answer is larger than {self._max * _DOCUMENT_FACTOR} bytes.")
-        return []
-
-    def _last_event(self, rest: Iterable[tuple[str, bytes]], out: list[Event]) -> None:
-        """An event without its blank line: a cut connection, or a server that leaves the last one out."""
-        for name, data in rest:
-            try:
-                self._event(name, data, out)
-            except ProtocolError:  # cut in the middle: `_end` says so, unless the answer was complete before
-                return
-
     # -- one event -----------------------------------------------------------------------------------------------------
 
-    def _event(self, name: str, data: bytes, out: list[Event]) -> None:
+    def _stream(self) -> tuple[Callable[[bytes], Iterable[Any]], Callable[[], Iterable[Any]]]:
+        sse = SSEDecoder(self._max)
+        return sse.feed_named, sse.close_named
+
+    def _event(self, event: tuple[str, bytes], out: list[Event]) -> None:
         if self.done:
             return
+        name, data = event
         try:
             chunk = read_chunk(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -165,15 +165,6 @@ read_chunk = msgspec.json.Decoder(Chunk).decode
 """The short way; raises `msgspec.DecodeError` for what is odd or broken."""
 
 
-def parse_json(data: bytes) -> Any:
-    """JSON with Python's tolerance. Raises `ProtocolError` if it is none; the message shows how it begins."""
-    try:
-        return json.loads(data.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        shown = redact(data[:120].decode("utf-8", "replace"))
-        raise ProtocolError(f"The provider sent something that is not JSON: {shown!r}") from None
-
-
 def read_odd(value: Any) -> Chunk:
     """The chunk in a decoded value that the short way refused: fields of an odd type are read as far as they go.
 

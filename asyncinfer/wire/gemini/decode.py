@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...errors import AsyncInferError, EventTooLargeError, ProtocolError, StreamTruncated
+from ...errors import ProtocolError, StreamTruncated
 from ...events import (
     Event,
     Finish,
@@ -27,15 +27,16 @@ from ...events import (
     Usage,
     UsageUpdate,
 )
+from ..bodies import BodyDecoder
+from ..lenient import parse_json
 from ..sse import MAX_EVENT_BYTES, SSEDecoder
-from .chunks import FINISH_REASONS, Call, Candidate, Chunk, Part, parse_json, read_chunk, read_odd
+from .chunks import FINISH_REASONS, Call, Candidate, Chunk, Part, read_chunk, read_odd
 from .partial import PartialArguments
 from .refusals import refusal_in_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
-_DOCUMENT_FACTOR = 4  # a document holds whole answers: its bound is so many events
 _MAX_BARE = 256 * 1024  # an error's JSON outside of events
 _FIELDS = (b"data", b"event", b"id", b"retry", b":")
 
@@ -64,12 +65,27 @@ class _Lines(SSEDecoder):
             self.bare.append(line)
             self.depth += line.count(b"{") - line.count(b"}")
 
-    def bare_json(self) -> Any:
-        """The JSON value that the lines outside of events make; None if they make none."""
+    def feed_all(self, chunk: bytes) -> list[bytes]:
+        """As `feed`, with an error that stands outside of events as one more event."""
+        events = self.feed(chunk)
+        if self.bare and self.depth <= 0:
+            events += self._bare_error()
+        return events
+
+    def close_all(self) -> list[bytes]:
+        """As `close`, likewise."""
+        events = self.close()
+        return events + self._bare_error() if self.bare else events
+
+    def _bare_error(self) -> list[bytes]:
+        """The error that the lines outside of events make, if they are whole."""
         try:
-            return msgspec.json.decode(b"\n".join(self.bare).strip(b" ,"))
+            value = msgspec.json.decode(b"\n".join(self.bare).strip(b" ,"))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
+            return []
+        self.bare, self.depth = [], 0
+        item = value[0] if isinstance(value, list) and value else value
+        return [msgspec.json.encode(item)] if isinstance(item, dict) and item.get("error") else []
 
 
 class _Answer:
@@ -85,7 +101,7 @@ class _Answer:
         self.finish: str | None = None
 
 
-class GeminiDecoder:
+class GeminiDecoder(BodyDecoder):
     """Decoder of one response body. See `wire.protocol.Decoder`.
 
     Args:
@@ -96,34 +112,16 @@ class GeminiDecoder:
         done: the answer came as one document that is read: nothing can follow.
     """
 
-    __slots__ = (
-        "_answers",
-        "_blocked",
-        "_broken",
-        "_document",
-        "_expected",
-        "_flushed",
-        "_max",
-        "_size",
-        "_sse",
-        "_started",
-        "_usage",
-        "done",
-    )
+    __slots__ = ("_answers", "_blocked", "_expected", "_flushed", "_started", "_usage")
 
     def __init__(self, choices: int = 1, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
-        self.done = False
+        super().__init__(max_event_bytes)
         self._expected = choices
-        self._max = max_event_bytes
-        self._sse: _Lines | None = None
-        self._document: list[bytes] | None = None
-        self._size = 0
         self._answers: dict[int, _Answer] = {}
         self._blocked: str | None = None
         self._started = False
         self._flushed = False
         self._usage: Usage | None = None
-        self._broken: AsyncInferError | None = None
 
     @property
     def complete(self) -> bool:
@@ -136,85 +134,11 @@ class GeminiDecoder:
     def _whole(self) -> bool:
         return bool(self._answers) and all(answer.finish is not None for answer in self._answers.values())
 
-    # -- bytes ---------------------------------------------------------------------------------------------------------
+    # -- one event -----------------------------------------------------------------------------------------------------
 
-    def feed(self, chunk: bytes) -> list[Event]:
-        """Events that ``chunk`` completes.
-
-        Raises:
-            APIError: the provider reported an error inside the body.
-            ProtocolError, EventTooLargeError: see there.
-        """
-        if self._broken is not None:
-            raise self._broken
-        sse = self._sse
-        if sse is None:
-            return self._begin(chunk)
-        out: list[Event] = []
-        try:
-            for data in sse.feed(chunk):
-                self._event(data, out)
-            if sse.bare and sse.depth <= 0:
-                self._bare(sse)
-        except AsyncInferError as error:
-            self._break(error, out)
-        return out
-
-    def close(self) -> list[Event]:
-        """The body ended. Idempotent: where it gives events, a further call gives none, or raises what followed them.
-
-        Raises:
-            StreamTruncated: the answer is not complete.
-            APIError, ProtocolError: as `feed`.
-        """
-        if self._broken is not None:
-            raise self._broken
-        out: list[Event] = []
-        try:
-            document, self._document = self._document, None
-            if document is not None:
-                self._read_document(b"".join(document), out)
-            elif self._sse is not None:
-                self._last_event(self._sse.close(), out)
-                if self._sse.bare:
-                    self._bare(self._sse)
-            self._end(out)
-        except AsyncInferError as error:
-            self._break(error, out)
-        return out
-
-    def _break(self, error: AsyncInferError, out: list[Event]) -> None:
-        """Hand out what came before an error first: it was paid for. The error follows with the next call."""
-        self._broken = error
-        if not out:
-            raise error
-
-    def _begin(self, chunk: bytes) -> list[Event]:
-        """The first bytes decide: JSON is a document, a web page is an error, everything else is a stream."""
-        if self._document is None:
-            text = chunk.lstrip(b"\xef\xbb\xbf \t\r\n")
-            if not text:
-                return []
-            if text[:1] == b"<":
-                raise ProtocolError("The provider answered with a web page instead of JSON; is api_url right?")
-            if text[:1] not in {b"{", b"["}:
-                self._sse = _Lines(self._max)
-                return self.feed(text)
-            self._document = []
-            chunk = text
-        self._document.append(chunk)
-        self._size += len(chunk)
-        if self._size > self._max * _DOCUMENT_FACTOR:
-            raise EventTooLargeError(f"The answer is larger than {self._max * _DOCUMENT_FACTOR} bytes.")
-        return []
-
-    def _last_event(self, rest: Iterable[bytes], out: list[Event]) -> None:
-        """An event without its blank line; one that was cut in the middle is left to `_end`."""
-        for data in rest:
-            try:
-                self._event(data, out)
-            except ProtocolError:
-                return
+    def _stream(self) -> tuple[Callable[[bytes], Iterable[Any]], Callable[[], Iterable[Any]]]:
+        lines = _Lines(self._max)
+        return lines.feed_all, lines.close_all
 
     def _read_document(self, data: bytes, out: list[Event]) -> None:
         if data.rstrip()[-1:] not in {b"}", b"]"}:
@@ -230,15 +154,6 @@ class GeminiDecoder:
         if not self._answers and self._blocked is None:
             raise ProtocolError("The provider's answer has no candidates.")
         self.done = True
-
-    def _bare(self, lines: _Lines) -> None:
-        value = lines.bare_json()
-        if value is None:
-            return
-        lines.bare, lines.depth = [], 0
-        item = value[0] if isinstance(value, list) and value else value
-        if isinstance(item, dict) and item.get("error"):
-            raise refusal_in_stream(item)
 
     def _event(self, data: bytes, out: list[Event]) -> None:
         try:

@@ -7,12 +7,12 @@ and makes the same `Chunk` of it.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
 
 from ...errors import ProtocolError
+from ..lenient import parse_json
 from ..status import redact
 
 
@@ -86,19 +86,6 @@ read_head = msgspec.json.Decoder(Head).decode
 
 read_chunk = msgspec.json.Decoder(Chunk).decode
 """The same for the others."""
-
-
-def parse_json(data: bytes) -> Any:
-    """JSON with Python's tolerance: NaN, half surrogate pairs, bytes that are not UTF-8.
-
-    Raises:
-        ProtocolError: it is not JSON at all; the message shows how it begins.
-    """
-    try:
-        return json.loads(data.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        shown = redact(data[:120].decode("utf-8", "replace"))
-        raise ProtocolError(f"The provider sent something that is not JSON: {shown!r}") from None
 
 
 def read_odd(data: bytes) -> Head:

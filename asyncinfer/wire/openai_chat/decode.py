@@ -1,8 +1,5 @@
 """From the bytes of an answer to events: streams and single documents alike.
 
-Which of the two a body is, its first byte tells, whatever was asked for and whatever the content type claims: some
-servers answer a stream request with a document and the other way round.
-
 When an answer is complete: every choice seen (and every one of the ``n`` asked for) had its finish reason, or
 ``[DONE]`` came. The body may break off after that; the answer is complete all the same. ``[DONE]`` before a finish
 reason ends the answer too, with `FinishReason.UNKNOWN`: the server says that it is done and not why. A body that ends
@@ -12,11 +9,11 @@ finish reason.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from ...errors import AsyncInferError, EventTooLargeError, ProtocolError, StreamTruncated
+from ...errors import ProtocolError, StreamTruncated
 from ...events import (
     Event,
     Finish,
@@ -28,16 +25,13 @@ from ...events import (
     Usage,
     UsageUpdate,
 )
-from ..sse import MAX_EVENT_BYTES, SSEDecoder
+from ..bodies import BodyDecoder
+from ..lenient import parse_json
+from ..sse import MAX_EVENT_BYTES
 from ..status import error_from_object
 from .calls import CallTracker
-from .chunks import Choice, Chunk, Delta, Head, parse_json, read_chunk, read_head, read_odd
+from .chunks import Choice, Chunk, Delta, Head, read_chunk, read_head, read_odd
 from .usage import FINISH_REASONS, read_usage
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-_DOCUMENT_FACTOR = 4  # a document holds n whole answers: its bound is so many events
 
 
 class _Answer:
@@ -53,7 +47,7 @@ class _Answer:
         self.refused = False
 
 
-class ChatDecoder:
+class ChatDecoder(BodyDecoder):
     """Decoder of one response body. See `wire.protocol.Decoder`.
 
     Args:
@@ -65,36 +59,17 @@ class ChatDecoder:
         done: ``[DONE]`` was seen: nothing of the answer can follow.
     """
 
-    __slots__ = (
-        "_answers",
-        "_broken",
-        "_document",
-        "_ends_at_eof",
-        "_expected",
-        "_flushed",
-        "_max",
-        "_odd",
-        "_size",
-        "_sse",
-        "_started",
-        "_usage",
-        "done",
-    )
+    __slots__ = ("_answers", "_ends_at_eof", "_expected", "_flushed", "_odd", "_started", "_usage")
 
     def __init__(self, choices: int = 1, *, ends_at_eof: bool = False, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
-        self.done = False
+        super().__init__(max_event_bytes)
         self._expected = choices
         self._ends_at_eof = ends_at_eof
-        self._max = max_event_bytes
-        self._sse: SSEDecoder | None = None
-        self._document: list[bytes] | None = None
-        self._size = 0
         self._answers: dict[int, _Answer] = {}
         self._started = False
         self._flushed = False
         self._odd = False  # a chunk needed the slow way: only there can half a surrogate pair come through
         self._usage: Usage | None = None
-        self._broken: AsyncInferError | None = None
 
     @property
     def complete(self) -> bool:
@@ -105,87 +80,14 @@ class ChatDecoder:
             len(self._answers) >= self._expected and all(a.finish is not None for a in self._answers.values())
         )
 
-    # -- bytes ---------------------------------------------------------------------------------------------------------
-
-    def feed(self, chunk: bytes) -> list[Event]:
-        """Events that ``chunk`` completes.
-
-        Raises:
-            APIError: the provider reported an error inside the body.
-            ProtocolError, EventTooLargeError: see there.
-        """
-        if self._broken is not None:
-            raise self._broken
-        sse = self._sse
-        if sse is None:
-            return self._begin(chunk)
-        out: list[Event] = []
-        try:
-            for data in sse.feed(chunk):
-                self._event(data, out)
-        except AsyncInferError as error:
-            self._break(error, out)
-        return out
-
-    def close(self) -> list[Event]:
-        """The body ended. Idempotent: where it gives events, a further call gives none, or raises what followed them.
-
-        Raises:
-            StreamTruncated: the answer is not complete.
-            APIError, ProtocolError: as `feed`.
-        """
-        if self._broken is not None:
-            raise self._broken
-        out: list[Event] = []
-        try:
-            document, self._document = self._document, None
-            if document is not None:
-                self._read_document(b"".join(document), out)
-            elif self._sse is not None:
-                self._last_event(self._sse.close(), out)
-            self._end(out)
-        except AsyncInferError as error:
-            self._break(error, out)
-        return out
-
-    def _break(self, error: AsyncInferError, out: list[Event]) -> None:
-        """Hand out what came before an error first: it was paid for. The error follows with the next call."""
-        self._broken = error
-        if not any(type(event) is not Start for event in out):
-            raise error
-
-    def _begin(self, chunk: bytes) -> list[Event]:
-        """The first bytes decide: a JSON object is a document, a web page is an error, everything else is a stream."""
-        if self._document is None:
-            text = chunk.lstrip(b"\xef\xbb\xbf \t\r\n")
-            if not text:
-                return []  # blank lines while a request waits in the provider's queue
-            if text[:1] == b"<":
-                raise ProtocolError("The provider answered with a web page instead of JSON; is api_url right?")
-            if text[:1] not in {b"{", b"["}:
-                self._sse = SSEDecoder(self._max)
-                return self.feed(text)
-            self._document = []
-            chunk = text
-        self._document.append(chunk)
-        self._size += len(chunk)
-        if self._size > self._max * _DOCUMENT_FACTOR:
-            raise EventTooLargeError(f"The answer is larger than {self._max * _DOCUMENT_FACTOR} bytes.")
-        return []
-
-    def _last_event(self, rest: Iterable[bytes], out: list[Event]) -> None:
-        """An event without its blank line: some providers end so, and a cut connection does too."""
-        for data in rest:
-            try:
-                self._event(data, out)
-            except ProtocolError:  # cut in the middle: `_end` says so, unless the answer was complete before
-                return
+    # -- one event -----------------------------------------------------------------------------------------------------
 
     def _read_document(self, data: bytes, out: list[Event]) -> None:
         if data.rstrip()[-1:] not in {b"}", b"]"}:
             raise self._truncated("The answer broke off in the middle of its JSON document")
         self._event(data, out)
         if not self._answers:
+            out.clear()  # its id alone began no answer
             raise ProtocolError("The provider's answer has no choices.")
         self.done = True
 
@@ -234,8 +136,6 @@ class ChatDecoder:
                 self._choice(choice, out)
         if chunk.usage is not None or chunk.error is not None or chunk.x_groq is not None or chunk.choices is None:
             self._beside(chunk, data, out)
-
-    # -- one chunk -----------------------------------------------------------------------------------------------------
 
     def _start(self, chunk: Head, out: list[Event]) -> None:
         if chunk.choices or chunk.id:

@@ -8,23 +8,20 @@ at all, in the last event. When an answer is complete: ``response.completed`` or
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
-from ...errors import AsyncInferError, EventTooLargeError, ProtocolError, StreamTruncated
+from ...errors import ProtocolError, StreamTruncated
 from ...events import Event, Finish, FinishReason, ReasoningDelta, Start, TextDelta, ToolCallDelta, UsageUpdate
+from ..bodies import BodyDecoder
 from ..halves import Halves
 from ..openai_chat.usage import read_usage
-from ..sse import MAX_EVENT_BYTES, SSEDecoder
+from ..sse import MAX_EVENT_BYTES
 from ..status import error_from_object
 from .items import CALL_MARK, MESSAGE_MARK
 from .shapes import CALLS, PIECES, WHOLES, arguments_of, dicts, extra, failure, parse, text_of
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-_DOCUMENT_FACTOR = 4
 _TERMINAL = {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
 _HEADS = {"response.created", "response.queued", "response.in_progress"}
 _INCOMPLETE = {
@@ -61,116 +58,30 @@ class _Item:
         self.done = False
 
 
-class ResponsesDecoder:
+class ResponsesDecoder(BodyDecoder):
     """Decoder of one response body. See `wire.protocol.Decoder`.
 
     Args:
         max_event_bytes: bound of one streamed event; a document may be four times as big.
     """
 
-    __slots__ = (
-        "_broken",
-        "_calls",
-        "_document",
-        "_finish",
-        "_flushed",
-        "_items",
-        "_last",
-        "_marks",
-        "_max",
-        "_refused",
-        "_size",
-        "_sse",
-        "_started",
-        "_wrote",
-        "done",
-    )
+    __slots__ = ("_calls", "_items", "_last", "_marks", "_refused", "_started", "_wrote")
 
     def __init__(self, *, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
-        self.done = False
-        self._max = max_event_bytes
-        self._sse: SSEDecoder | None = None
-        self._document: list[bytes] | None = None
-        self._size = 0
+        super().__init__(max_event_bytes)
         self._items: dict[int, _Item] = {}
         self._last = 0
         self._calls = 0
         self._refused = self._wrote = False
         self._marks: list[dict[str, Any]] | None = []  # None once details were handed out: then they follow at once
         self._started = False
-        self._finish: Finish | None = None
-        self._flushed = False
-        self._broken: AsyncInferError | None = None
 
     @property
     def complete(self) -> bool:
         """Whether the answer is whole, even if the body were cut here: `close` would not raise."""
         return self._broken is None and self.done
 
-    # -- bytes ---------------------------------------------------------------------------------------------------------
-
-    def feed(self, chunk: bytes) -> list[Event]:
-        """Events that ``chunk`` completes. Raises `APIError` for an error inside the body, `ProtocolError`."""
-        if self._broken is not None:
-            raise self._broken
-        if self._sse is None:
-            return self._begin(chunk)
-        out: list[Event] = []
-        try:
-            for data in self._sse.feed(chunk):
-                self._event(data, out)
-        except AsyncInferError as error:
-            self._break(error, out)
-        return out
-
-    def close(self) -> list[Event]:
-        """The body ended. Idempotent. Raises `StreamTruncated` if the answer is not complete."""
-        if self._broken is not None:
-            raise self._broken
-        out: list[Event] = []
-        try:
-            document, self._document = self._document, None
-            if document is not None:
-                self._read_document(b"".join(document), out)
-            elif self._sse is not None:
-                self._last_event(self._sse.close(), out)
-            if not self.done:
-                raise _truncated("The stream ended before the answer did")
-        except AsyncInferError as error:
-            self._break(error, out)
-        return out
-
-    def _break(self, error: AsyncInferError, out: list[Event]) -> None:
-        """Hand out what came before an error first: it was paid for. The error follows with the next call."""
-        self._broken = error
-        if not out:
-            raise error
-
-    def _begin(self, chunk: bytes) -> list[Event]:
-        """The first bytes decide: a JSON object is a document, a web page is an error, everything else is a stream."""
-        if self._document is None:
-            text = chunk.lstrip(b"\xef\xbb\xbf \t\r\n")
-            if not text:
-                return []
-            if text[:1] == b"<":
-                raise ProtocolError("The provider answered with a web page instead of JSON; is api_url right?")
-            if text[:1] not in {b"{", b"["}:
-                self._sse = SSEDecoder(self._max)
-                return self.feed(text)
-            self._document = []
-            chunk = text
-        self._document.append(chunk)
-        self._size += len(chunk)
-        if self._size > self._max * _DOCUMENT_FACTOR:
-            raise EventTooLargeError(f"The answer is larger than {self._max * _DOCUMENT_FACTOR} bytes.")
-        return []
-
-    def _last_event(self, rest: Iterable[bytes], out: list[Event]) -> None:
-        for data in rest:
-            try:
-                self._event(data, out)
-            except ProtocolError:  # cut in the middle
-                return
+    # -- a document ----------------------------------------------------------------------------------------------------
 
     def _read_document(self, data: bytes, out: list[Event]) -> None:
         if data.rstrip()[-1:] not in {b"}", b"]"}:
@@ -183,7 +94,7 @@ class ResponsesDecoder:
             raise ProtocolError("The provider's answer has no output; is api_url its /responses?")
         if value.get("status") in ("queued", "in_progress"):  # no set: it may be a list
             raise ProtocolError("The provider answers in the background; such answers cannot be read here.")
-        self._end(value, out, "unknown")
+        self._over(value, out, "unknown")
 
     # -- one event -----------------------------------------------------------------------------------------------------
 
@@ -217,7 +128,7 @@ class ResponsesDecoder:
             return
         if kind in _TERMINAL:
             response = value.get("response")
-            self._end(response if isinstance(response, dict) else {}, out, kind.removeprefix("response."))
+            self._over(response if isinstance(response, dict) else {}, out, kind.removeprefix("response."))
         elif kind in _HEADS:
             self._start(value.get("response"), out)
         elif kind == "response.output_item.added":
@@ -345,7 +256,11 @@ class ResponsesDecoder:
             self._started = True
             out.append(Start(text_of(response.get("id")) or "", text_of(response.get("model")) or ""))
 
-    def _end(self, response: dict[str, Any], out: list[Event], kind: str) -> None:
+    def _end(self, out: list[Event]) -> None:  # noqa: ARG002  -- the last event has said it all
+        if not self.done:
+            raise _truncated("The stream ended before the answer did")
+
+    def _over(self, response: dict[str, Any], out: list[Event], kind: str) -> None:
         self._start(response, out)
         if not self._items:
             for index, shape in enumerate(dicts(response.get("output"))):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..halves import mended
-from ..openai_chat.chunks import parse_json
+from ..lenient import parse_json
 from ..status import error_from_object
 
 if TYPE_CHECKING:

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...errors import AsyncInferError, EventTooLargeError, ProtocolError, StreamTruncated
+from ...errors import ProtocolError, StreamTruncated
 from ...events import Event, Finish, FinishReason, Start, TextDelta, Usage, UsageUpdate
+from ..bodies import BodyDecoder
 from ..halves import mended
-from ..openai_chat.chunks import parse_json
-from ..sse import MAX_EVENT_BYTES, SSEDecoder
+from ..lenient import MOST_TOKENS, count, parse_json
+from ..sse import MAX_EVENT_BYTES
 from ..status import error_from_object
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-_DOCUMENT_FACTOR = 4
 _REASONS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH, "abort": FinishReason.ABORT}
 _COUNTS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
 
@@ -47,7 +47,7 @@ class _Answer:
         self.finish: Finish | None = None
 
 
-class GenerateDecoder:
+class GenerateDecoder(BodyDecoder):
     """Decoder of one response body. See `wire.protocol.Decoder`.
 
     Args:
@@ -57,38 +57,19 @@ class GenerateDecoder:
         max_event_bytes: bound of one streamed event; a document may be four times as big.
     """
 
-    __slots__ = (
-        "_answers",
-        "_broken",
-        "_cumulative",
-        "_document",
-        "_expected",
-        "_flushed",
-        "_max",
-        "_model",
-        "_size",
-        "_sse",
-        "_started",
-        "_stops",
-        "done",
-    )
+    __slots__ = ("_answers", "_cumulative", "_expected", "_flushed", "_model", "_started", "_stops")
 
     def __init__(
         self, choices: int = 1, *, stops: Sequence[str] = (), model: str = "", max_event_bytes: int = MAX_EVENT_BYTES
     ) -> None:
-        self.done = False
+        super().__init__(max_event_bytes)
         self._expected = choices
         self._stops = tuple(stop for stop in stops if stop)
         self._model = model
-        self._max = max_event_bytes
-        self._sse: SSEDecoder | None = None
-        self._document: list[bytes] | None = None
-        self._size = 0
         self._answers: dict[int, _Answer] = {}
         self._cumulative: bool | None = None
         self._started = False
         self._flushed = False
-        self._broken: AsyncInferError | None = None
 
     @property
     def complete(self) -> bool:
@@ -98,69 +79,7 @@ class GenerateDecoder:
         finished = all(answer.finish is not None for answer in self._answers.values())
         return self.done or (finished and len(self._answers) >= self._expected)
 
-    # -- bytes ---------------------------------------------------------------------------------------------------------
-
-    def feed(self, chunk: bytes) -> list[Event]:
-        """Events that ``chunk`` completes. Raises `APIError` for an error inside the body, `ProtocolError`."""
-        if self._broken is not None:
-            raise self._broken
-        if self._sse is None:
-            return self._begin(chunk)
-        out: list[Event] = []
-        try:
-            for data in self._sse.feed(chunk):
-                self._event(data, out)
-        except AsyncInferError as error:
-            self._break(error, out)
-        return out
-
-    def close(self) -> list[Event]:
-        """The body ended. Idempotent. Raises `StreamTruncated` if the answer is not complete."""
-        if self._broken is not None:
-            raise self._broken
-        out: list[Event] = []
-        try:
-            document, self._document = self._document, None
-            if document is not None:
-                self._read_document(b"".join(document), out)
-            elif self._sse is not None:
-                self._last_event(self._sse.close(), out)
-            self._end(out)
-        except AsyncInferError as error:
-            self._break(error, out)
-        return out
-
-    def _break(self, error: AsyncInferError, out: list[Event]) -> None:
-        """Hand out what came before an error first: it was paid for. The error follows with the next call."""
-        self._broken = error
-        if not out:
-            raise error
-
-    def _begin(self, chunk: bytes) -> list[Event]:
-        """The first bytes decide: JSON is a document (a list for several answers), everything else a stream."""
-        if self._document is None:
-            text = chunk.lstrip(b"\xef\xbb\xbf \t\r\n")
-            if not text:
-                return []
-            if text[:1] == b"<":
-                raise ProtocolError("The server answered with a web page instead of JSON; is api_url right?")
-            if text[:1] not in {b"{", b"["}:
-                self._sse = SSEDecoder(self._max)
-                return self.feed(text)
-            self._document = []
-            chunk = text
-        self._document.append(chunk)
-        self._size += len(chunk)
-        if self._size > self._max * _DOCUMENT_FACTOR:
-            raise EventTooLargeError(f"The answer is larger than {self._max * _DOCUMENT_FACTOR} bytes.")
-        return []
-
-    def _last_event(self, rest: Iterable[bytes], out: list[Event]) -> None:
-        for data in rest:
-            try:
-                self._event(data, out)
-            except ProtocolError:  # cut in the middle: `_end` says so, unless the answer was complete before
-                return
+    # -- one event -----------------------------------------------------------------------------------------------------
 
     def _read_document(self, data: bytes, out: list[Event]) -> None:
         if data.rstrip()[-1:] not in {b"}", b"]"}:
@@ -201,9 +120,13 @@ class GenerateDecoder:
         if answer.finish is not None:
             return
         for name in _COUNTS:
-            count = meta.get(name)
-            if type(count) is int and count >= 0:
-                answer.counts[name] = count
+            found = meta.get(name)
+            if found is None:
+                continue
+            if type(found) is int and 0 <= found <= MOST_TOKENS:  # as good as always: not worth a call
+                answer.counts[name] = found
+            elif (number := count(found)) is not None:
+                answer.counts[name] = number
         finish = _finish(meta.get("finish_reason"), index)
         text = self._text(answer, value, finish)
         logprobs = self._logprobs(answer, meta)
@@ -314,10 +237,10 @@ class GenerateDecoder:
         if not counts:
             return None
         return Usage(
-            input_tokens=max(count.get("prompt_tokens", 0) for count in counts),
-            output_tokens=sum(count.get("completion_tokens", 0) for count in counts),
-            cached_tokens=min(count.get("cached_tokens", 0) for count in counts),
-            reasoning_tokens=sum(count.get("reasoning_tokens", 0) for count in counts),
+            input_tokens=max(one.get("prompt_tokens", 0) for one in counts),
+            output_tokens=sum(one.get("completion_tokens", 0) for one in counts),
+            cached_tokens=min(one.get("cached_tokens", 0) for one in counts),
+            reasoning_tokens=sum(one.get("reasoning_tokens", 0) for one in counts),
         )
 
     @staticmethod

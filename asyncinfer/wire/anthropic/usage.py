@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...events import Finish, FinishReason, Usage
+from ..lenient import count
 
 STOP_REASONS = {
     "end_turn": FinishReason.STOP,
@@ -52,9 +53,9 @@ class Counts:
         """Take in a ``usage`` object; whether it held any count."""
         if not isinstance(value, dict):
             return False
-        found = {name: count for name in _FIELDS if (count := _count(value.get(name))) is not None}
+        found = {name: number for name in _FIELDS if (number := count(value.get(name))) is not None}
         details = value.get("output_tokens_details")
-        thinking = _count(details.get("thinking_tokens")) if isinstance(details, dict) else None
+        thinking = count(details.get("thinking_tokens")) if isinstance(details, dict) else None
         if thinking is not None:
             found["thinking_tokens"] = thinking
         self._fields.update(found)
@@ -75,12 +76,6 @@ class Counts:
 
 
 _FIELDS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-
-
-def _count(value: Any) -> int | None:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e18:
-        return int(value)
-    return None
 
 
 def write_usage(usage: Usage) -> dict[str, Any]:

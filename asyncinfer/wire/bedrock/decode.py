@@ -25,6 +25,7 @@ from ...events import (
     Usage,
     UsageUpdate,
 )
+from ..lenient import count
 from .frames import Frame, FrameBuffer
 from .refusals import refusal
 
@@ -150,7 +151,7 @@ class _Messages:
             events.append(_finish(body["stopReason"], body.get("additionalModelResponseFields")))
         elif name == "metadata":
             self.ended = self.stopped
-            if body.get("usage"):
+            if isinstance(body.get("usage"), dict):
                 events.append(UsageUpdate(_usage(body["usage"])))
 
     def _start(self, block: int, start: dict[str, Any], events: list[Event]) -> None:
@@ -212,11 +213,11 @@ def _finish(reason: str, fields: Any) -> Finish:
 
 def _usage(usage: dict[str, Any]) -> Usage:
     """``inputTokens`` leaves out what was read from and written to the cache; ours has both in it."""
-    read = usage.get("cacheReadInputTokens") or 0
-    written = usage.get("cacheWriteInputTokens") or 0
+    read = count(usage.get("cacheReadInputTokens")) or 0
+    written = count(usage.get("cacheWriteInputTokens")) or 0
     return Usage(
-        input_tokens=(usage.get("inputTokens") or 0) + read + written,
-        output_tokens=usage.get("outputTokens") or 0,
+        input_tokens=(count(usage.get("inputTokens")) or 0) + read + written,
+        output_tokens=count(usage.get("outputTokens")) or 0,
         cached_tokens=read,
         cache_write_tokens=written,
     )
@@ -245,7 +246,7 @@ def read_document(document: dict[str, Any], model: str = "", request_id: str | N
                 details = _details(text, shown.get("signature") or "", reasoning.get("redactedContent") or b"")
                 if text or details:
                     events.append(ReasoningDelta(text, details=details or None))
-        if document.get("usage"):
+        if isinstance(document.get("usage"), dict):
             events.append(UsageUpdate(_usage(document["usage"])))
         events.append(_finish(document["stopReason"], document.get("additionalModelResponseFields")))
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -13,6 +13,7 @@ import msgspec
 
 from ...errors import ProtocolError
 from ...events import FinishReason, Usage
+from ..lenient import count
 from ..status import redact
 
 FINISH_REASONS = {
@@ -140,12 +141,11 @@ class Counts(msgspec.Struct, gc=False, rename="camel"):
         """The counts as we have them, None where there are none."""
         if self.prompt_token_count is None and self.total_token_count is None and self.candidates_token_count is None:
             return None
-        thoughts = max(0, self.thoughts_token_count or 0)
-        prompt = max(0, self.prompt_token_count or 0) + max(0, self.tool_use_prompt_token_count or 0)
+        thoughts = count(self.thoughts_token_count) or 0
         return Usage(
-            input_tokens=prompt,
-            output_tokens=max(0, self.candidates_token_count or 0) + thoughts,
-            cached_tokens=max(0, self.cached_content_token_count or 0),
+            input_tokens=(count(self.prompt_token_count) or 0) + (count(self.tool_use_prompt_token_count) or 0),
+            output_tokens=(count(self.candidates_token_count) or 0) + thoughts,
+            cached_tokens=count(self.cached_content_token_count) or 0,
             reasoning_tokens=thoughts,
         )
 
@@ -233,7 +233,7 @@ def _counts(value: dict[str, Any]) -> Counts:
         "toolUsePromptTokenCount",
         "totalTokenCount",
     )
-    return Counts(*(_number(value.get(name)) for name in names))
+    return Counts(*(count(value.get(name)) for name in names))
 
 
 def _text(value: Any) -> str | None:

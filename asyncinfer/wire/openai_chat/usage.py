@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...events import FinishReason, Usage
+from ..lenient import count
 
 FINISH_REASONS = {
     "stop": FinishReason.STOP,
@@ -82,7 +83,7 @@ def _first(value: Any, *names: str) -> int | None:
     """The first of some keys that holds a count."""
     if isinstance(value, dict):
         for name in names:
-            found = value.get(name)
-            if isinstance(found, (int, float)) and not isinstance(found, bool) and 0 <= found < 1e18:
-                return int(found)
+            found = count(value.get(name))
+            if found is not None:
+                return found
     return None

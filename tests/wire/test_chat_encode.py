@@ -230,10 +230,10 @@ def test_other_kinds_go_where_each_server_takes_them():
 def test_a_choice_as_a_regular_expression_matches_exactly_the_choices():
     import re
 
-    from asyncinfer.wire.openai_chat.encode import _alternatives
+    from asyncinfer.wire.shapes import alternatives
 
     choices = ["a.b", "c|d", "(e)", "f g", "h\\i", "[j]{2}", "k^$*+?"]
-    pattern = re.compile(_alternatives(choices))
+    pattern = re.compile(alternatives(choices))
     assert all(pattern.fullmatch(choice) for choice in choices)
     assert not any(pattern.fullmatch(other) for other in ("axb", "c", "d", "e", "hi", "jj"))
 

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from ...errors import ConfigError, UnsupportedParameterError
+from ..asking import JSON_HEADERS, put, same
 from ..protocol import WireRequest
+from ..shapes import shape_kind
 from .blocks import write_turns
 from .models import BUDGETS, LADDER, ModelRules, nearest_effort, rules_of
 from .schema import closed_schema
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from ...dialect import Dialect
     from ...request import Request
 
-_HEADERS = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
 _WITHOUT_SAMPLING = "2026-10-21"  # from this version of the API on, no model takes sampling parameters
 _UNKNOWN_MAX_TOKENS = 4096  # a server's own model: small enough for its context, big enough for an answer
 _LEAST_BUDGET = 1024
@@ -29,7 +30,6 @@ _NEUTRAL: dict[str, Any] = {"temperature": 1.0, "top_p": 1.0, "top_k": None}
 _NOT_SENT = {"guided_decoding", "extra_body", "strict_params", "reasoning_effort"}  # handled by themselves
 _TOOL_KEYS = ("cache_control", "defer_loading", "eager_input_streaming", "input_examples", "allowed_callers")
 _MERGED = {"output_config", "metadata"}
-_KINDS = ("json", "regex", "choice", "grammar")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -39,7 +39,7 @@ def encode_request(request: Request, dialect: Dialect) -> WireRequest:
     Raises:
         ConfigError: the format or the model cannot say it.
     """
-    return WireRequest(dialect.path, _encode(request_body(request, dialect)), dict(_HEADERS))
+    return WireRequest(dialect.path, _encode(request_body(request, dialect)), dict(JSON_HEADERS))
 
 
 def request_body(request: Request, dialect: Dialect) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def request_body(request: Request, dialect: Dialect) -> dict[str, Any]:
     if guided is not None:
         _put_guided(body, guided, request, dialect, rules)
     if dialect.user_field is not None and request.remote is not None and request.remote.user_id:
-        _put(body, dialect.user_field, request.remote.user_id)
+        put(body, dialect.user_field, request.remote.user_id)
     for key, value in (request.asked("extra_body") or {}).items():
         merged = key in _MERGED and isinstance(value, dict) and isinstance(body.get(key), dict)
         body[key] = {**body[key], **value} if merged else value
@@ -93,9 +93,9 @@ def unsupported(request: Request, dialect: Dialect) -> list[str]:
     for name in sorted(request.chosen - _NOT_SENT):
         value = getattr(generation, name)
         if name in dropped:
-            if not _same(value, dropped[name]):
+            if not same(value, dropped[name]):
                 names.append(name)
-        elif name not in dialect.fields and not _same(value, fields[name].get_default(call_default_factory=True)):
+        elif name not in dialect.fields and not same(value, fields[name].get_default(call_default_factory=True)):
             names.append(name)
     effort = request.asked("reasoning_effort")
     if effort is not None and not _thinking(effort, rules, 1 << 20).honoured:
@@ -103,20 +103,8 @@ def unsupported(request: Request, dialect: Dialect) -> list[str]:
     return names
 
 
-def _same(value: Any, other: Any) -> bool:
-    return bool(value == other) or (not value and not other and not isinstance(value, (int, float)))
-
-
 def _max_tokens(rules: ModelRules, dialect: Dialect) -> int:
     return rules.max_tokens or dialect.default_max_tokens or _UNKNOWN_MAX_TOKENS
-
-
-def _put(body: dict[str, Any], path: str, value: Any) -> None:
-    """Set a value below a dotted path."""
-    *outer, last = path.split(".")
-    for name in outer:
-        body = body.setdefault(name, {})
-    body[last] = value
 
 
 # -- sampling and thinking ---------------------------------------------------------------------------------------------
@@ -154,7 +142,7 @@ def _put_sampling(body: dict[str, Any], request: Request, dialect: Dialect, rule
             continue  # some models take one of the two, and this one says nothing
         if name == "stop_strings" and not value:
             continue
-        _put(body, wire, value)
+        put(body, wire, value)
 
 
 _OWN_WAY = {"max_new_tokens", "tool_choice", "parallel_tool_calls", "reasoning_effort"}
@@ -201,7 +189,7 @@ def _put_thinking(body: dict[str, Any], request: Request, rules: ModelRules) -> 
     if thinking.config is not None:
         body["thinking"] = thinking.config
     if thinking.effort is not None:
-        _put(body, "output_config.effort", thinking.effort)
+        put(body, "output_config.effort", thinking.effort)
 
 
 # -- tools and the form of the answer ----------------------------------------------------------------------------------
@@ -245,7 +233,7 @@ def _tool_choice(request: Request) -> dict[str, Any] | None:
 
 
 def _put_guided(body: dict[str, Any], guided: Any, request: Request, dialect: Dialect, rules: ModelRules) -> None:
-    kind = next((kind for kind in _KINDS if getattr(guided, kind, None) is not None), None)
+    kind = shape_kind(guided)
     if kind is None:
         return
     place = dialect.guided.get(kind)
@@ -261,7 +249,7 @@ def _put_guided(body: dict[str, Any], guided: Any, request: Request, dialect: Di
         )
     shape = guided.json
     schema = _class_schema(shape) if isinstance(shape, type) else closed_schema(guided.json_schema())
-    _put(body, place, {"type": "json_schema", "schema": schema})
+    put(body, place, {"type": "json_schema", "schema": schema})
 
 
 @lru_cache(maxsize=64)

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from ..asking import JSON_HEADERS
 from ..protocol import WireRequest
 from . import AnthropicCodec
 from .encode import request_body
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from ...request import Request
 
 _VERSION = "vertex-2023-10-16"
-_HEADERS = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
 
 
 class RawPredictCodec(AnthropicCodec):
@@ -27,4 +27,4 @@ class RawPredictCodec(AnthropicCodec):
         body = {"anthropic_version": _VERSION, **request_body(request, dialect)}
         model = quote(str(body.pop("model") or "").rpartition("/")[2], safe="@")
         method = "streamRawPredict" if body.get("stream") else "rawPredict"
-        return WireRequest(f"{dialect.path}models/{model}:{method}", msgspec.json.encode(body), dict(_HEADERS))
+        return WireRequest(f"{dialect.path}models/{model}:{method}", msgspec.json.encode(body), dict(JSON_HEADERS))

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ...errors import ConfigError, UnsupportedParameterError
+from ..asking import put
+from ..shapes import shape_kind
 from . import families
 from .blocks import uses_tools, write_conversation
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
 _EXTRA = "additionalModelRequestFields"
 _NOT_SENT = {"guided_decoding", "extra_body", "strict_params"}  # handled by themselves
-_KINDS = ("json", "regex", "choice", "grammar")
 _METADATA = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.\-]{0,256}")
 _ONLY_STREAMED = "streamProcessingMode"
 
@@ -48,7 +49,7 @@ def encode_request(request: Request, dialect: Dialect) -> dict[str, Any]:
     _put_params(body, request, dialect)
     _put_form(body, request, dialect)
     if request.remote is not None and request.remote.user_id and dialect.user_field is not None:
-        _put(body, dialect.user_field, _checked_user(request.remote.user_id))
+        put(body, dialect.user_field, _checked_user(request.remote.user_id))
     _put_thinking(body, request)
     if request.model.model_kwargs:
         _merge(body, {_EXTRA: request.model.model_kwargs})
@@ -96,10 +97,10 @@ def _put_params(body: dict[str, Any], request: Request, dialect: Dialect) -> Non
             continue
         value = request.asked(name)
         if value is not None and value != []:
-            _put(body, wire, value)
+            put(body, wire, value)
     top_k = request.asked("top_k")
     if "top_k" in dialect.fields and "top_k" not in dropped and top_k is not None and top_k > 0:
-        _put(body, f"{_EXTRA}.{families.top_k_path(request.model.model_name or '')}", top_k)
+        put(body, f"{_EXTRA}.{families.top_k_path(request.model.model_name or '')}", top_k)
 
 
 def _put_thinking(body: dict[str, Any], request: Request) -> None:
@@ -163,7 +164,7 @@ def _choice(choice: Any) -> dict[str, Any] | None:
 
 def _put_form(body: dict[str, Any], request: Request, dialect: Dialect) -> None:
     guided = request.asked("guided_decoding")
-    kind = next((kind for kind in _KINDS if getattr(guided, kind, None) is not None), None)
+    kind = shape_kind(guided)
     if guided is None or kind is None:
         return
     place = dialect.guided.get(kind)
@@ -183,7 +184,7 @@ def _put_form(body: dict[str, Any], request: Request, dialect: Dialect) -> None:
     written = {"name": name, "schema": msgspec.json.encode(_closed(schema, every=guided.strict)).decode()}
     if isinstance(schema.get("description"), str):
         written["description"] = schema["description"]
-    _put(body, place, {"type": "json_schema", "structure": {"jsonSchema": written}})
+    put(body, place, {"type": "json_schema", "structure": {"jsonSchema": written}})
 
 
 _NAMED = {"properties", "$defs", "definitions", "patternProperties"}  # maps from names to schemas
@@ -219,14 +220,6 @@ def _checked_user(user: str) -> str:
 
 
 # -- dictionaries ------------------------------------------------------------------------------------------------------
-
-
-def _put(body: dict[str, Any], path: str, value: Any) -> None:
-    """Set a value below a dotted path."""
-    *outer, last = path.split(".")
-    for name in outer:
-        body = body.setdefault(name, {})
-    body[last] = value
 
 
 def _merge(body: dict[str, Any], more: dict[str, Any]) -> None:

@@ -7,14 +7,15 @@ cannot be sent is an error: an answer of another form is worth nothing.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
 
 from ...errors import ConfigError, UnsupportedParameterError
+from ..asking import JSON_HEADERS
 from ..protocol import WireRequest
+from ..shapes import class_schema, shape_kind
 from .contents import write_contents
 from .thinking import needs_signatures, thinking_config, thinks
 
@@ -23,10 +24,8 @@ if TYPE_CHECKING:
     from ...params import GuidedDecodingParams
     from ...request import Request
 
-_HEADERS = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
 _NOT_SENT = {"guided_decoding", "extra_body", "strict_params"}  # handled by themselves
 _BY_ITSELF = {"tool_choice", "reasoning_effort", "logprobs", "top_logprobs"}
-_KINDS = ("json", "regex", "choice", "grammar")
 _MODES = {"none": "NONE", "auto": "AUTO", "required": "ANY"}
 _encode = msgspec.json.Encoder().encode
 
@@ -40,7 +39,7 @@ def encode_request(request: Request, dialect: Dialect) -> WireRequest:
     streaming = request.stream and dialect.streams
     method = "streamGenerateContent?alt=sse" if streaming else "generateContent"
     path = f"{model_path(request.model.model_name or '', dialect.path)}:{method}"
-    return WireRequest(path, _encode(request_body(request, dialect)), dict(_HEADERS))
+    return WireRequest(path, _encode(request_body(request, dialect)), dict(JSON_HEADERS))
 
 
 def model_path(model: str, collection: str) -> str:
@@ -161,7 +160,7 @@ def _calling(choice: Any) -> dict[str, Any]:
 
 
 def _put_guided(config: dict[str, Any], guided: GuidedDecodingParams, dialect: Dialect) -> None:
-    kind = next((kind for kind in _KINDS if getattr(guided, kind, None) is not None), None)
+    kind = shape_kind(guided)
     if kind is None:
         return
     if kind not in dialect.guided:
@@ -176,15 +175,7 @@ def _put_guided(config: dict[str, Any], guided: GuidedDecodingParams, dialect: D
     else:
         config["responseMimeType"] = "application/json"
         shape = guided.json
-        config[dialect.guided["json"]] = _class_schema(shape) if isinstance(shape, type) else guided.json_schema()
-
-
-@lru_cache(maxsize=64)
-def _class_schema(kind: Any) -> dict[str, Any]:
-    """A class's schema, made once: it takes longer than everything else in a request."""
-    from ...params.guided import schema_of
-
-    return schema_of(kind)
+        config[dialect.guided["json"]] = class_schema(shape) if isinstance(shape, type) else guided.json_schema()
 
 
 def _merge(body: dict[str, Any], extra: dict[str, Any]) -> None:

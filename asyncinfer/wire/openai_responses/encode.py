@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ...errors import UnsupportedParameterError
-from ..openai_chat.encode import _dropped, _kind, _named_schema, _put, unsupported
+from ..asking import JSON_HEADERS, dropped_params, put
+from ..openai_chat.encode import unsupported
 from ..protocol import WireRequest
+from ..shapes import named_schema, shape_kind
 from .items import write_input
 
 if TYPE_CHECKING:
     from ...dialect import Dialect
     from ...request import Request
 
-_HEADERS = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
 _LOGPROBS = "message.output_text.logprobs"
 _ENCRYPTED = "reasoning.encrypted_content"
 _MERGED = {"reasoning", "text"}  # objects of which extra_body may give one key and leave the others
@@ -29,7 +30,7 @@ __all__ = ["encode_request", "request_body", "unsupported"]
 
 def encode_request(request: Request, dialect: Dialect) -> WireRequest:
     """The HTTP request that asks for an answer. Raises `ConfigError` where the format or the provider cannot say it."""
-    return WireRequest(dialect.path, msgspec.json.encode(request_body(request, dialect)), dict(_HEADERS))
+    return WireRequest(dialect.path, msgspec.json.encode(request_body(request, dialect)), dict(JSON_HEADERS))
 
 
 def request_body(request: Request, dialect: Dialect) -> dict[str, Any]:
@@ -59,16 +60,16 @@ def request_body(request: Request, dialect: Dialect) -> dict[str, Any]:
 
 
 def _put_params(body: dict[str, Any], request: Request, dialect: Dialect) -> None:
-    dropped = _dropped(request, dialect)
+    dropped = dropped_params(request, dialect)
     for name, wire in dialect.fields.items():
         value = request.asked(name)
         if value is None or name in dropped or name in {"logprobs", "top_logprobs"}:
             continue
         if name in {"tool_choice", "parallel_tool_calls"} and not request.tools:
             continue
-        _put(body, wire, _flat_choice(value) if name == "tool_choice" else value)
+        put(body, wire, _flat_choice(value) if name == "tool_choice" else value)
     if dialect.default_max_tokens is not None and "max_new_tokens" not in request.chosen:
-        _put(body, dialect.fields["max_new_tokens"], dialect.default_max_tokens)
+        put(body, dialect.fields["max_new_tokens"], dialect.default_max_tokens)
     include = []
     top = request.asked("top_logprobs")
     wanted = request.asked("logprobs") or (top is not None and "logprobs" not in request.chosen)
@@ -115,16 +116,16 @@ def _flat_choice(choice: Any) -> Any:
 
 def _put_form(body: dict[str, Any], request: Request, dialect: Dialect) -> None:
     guided = request.asked("guided_decoding")
-    kind = None if guided is None else _kind(guided)
+    kind = None if guided is None else shape_kind(guided)
     if kind is None:
         return
     place = dialect.guided.get(kind)
     if place == "json_schema":
-        _put(body, "text.format", {"type": "json_schema", "strict": False, **_named_schema(guided)})
+        put(body, "text.format", {"type": "json_schema", "strict": False, **named_schema(guided)})
     elif place == "json_object":
-        _put(body, "text.format", {"type": "json_object"})
+        put(body, "text.format", {"type": "json_object"})
     elif place is not None:
-        _put(body, place, guided.json_schema() if kind == "json" else getattr(guided, kind))
+        put(body, place, guided.json_schema() if kind == "json" else getattr(guided, kind))
     else:
         raise UnsupportedParameterError(
             f"this provider cannot guide an answer by {kind}; it knows: {', '.join(dialect.guided) or 'none'}",

@@ -14,15 +14,16 @@ import msgspec
 
 from ...conversation import ContentItem, Type
 from ...errors import ConfigError, UnsupportedParameterError
-from ..openai_chat.encode import _alternatives, _kind, _put, unsupported
+from ..asking import JSON_HEADERS, put
+from ..openai_chat.encode import unsupported
 from ..protocol import WireRequest
+from ..shapes import alternatives, shape_kind
 from .prompt import PROMPTS
 
 if TYPE_CHECKING:
     from ...dialect import Dialect
     from ...request import Request
 
-_HEADERS = {"content-type": "application/json", "accept": "text/event-stream, application/json"}
 _IMAGES = {Type.IMAGE_PATH, Type.IMAGE_URL, Type.IMAGE_BINARY}
 _AUDIO = {Type.AUDIO_PATH, Type.AUDIO_BINARY}
 _FLAGS = {"logprobs", "top_logprobs"}
@@ -36,7 +37,7 @@ def encode_request(request: Request, dialect: Dialect) -> WireRequest:
     Raises:
         ConfigError: there is no prompt, or the format cannot say it (tools, documents).
     """
-    return WireRequest(dialect.path, msgspec.json.encode(request_body(request, dialect)), dict(_HEADERS))
+    return WireRequest(dialect.path, msgspec.json.encode(request_body(request, dialect)), dict(JSON_HEADERS))
 
 
 def request_body(request: Request, dialect: Dialect) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def _put_params(body: dict[str, Any], request: Request, dialect: Dialect) -> Non
             value = -1  # zero means all of them here, and is an error there
         elif name == "logit_bias":
             value = {str(token): bias for token, bias in value.items()}
-        _put(body, wire, value)
+        put(body, wire, value)
     top = request.asked("top_logprobs")
     if request.asked("logprobs") or (top is not None and "logprobs" not in request.chosen):
         body["return_logprob"] = True
@@ -90,7 +91,7 @@ def _put_params(body: dict[str, Any], request: Request, dialect: Dialect) -> Non
 
 def _put_guided(body: dict[str, Any], request: Request, dialect: Dialect) -> None:
     guided = request.asked("guided_decoding")
-    kind = None if guided is None else _kind(guided)
+    kind = None if guided is None else shape_kind(guided)
     if kind is None:
         return
     place = dialect.guided.get(kind)
@@ -102,8 +103,8 @@ def _put_guided(body: dict[str, Any], request: Request, dialect: Dialect) -> Non
     if kind == "json":
         value: Any = msgspec.json.encode(guided.json_schema()).decode()
     else:
-        value = _alternatives(guided.choice) if kind == "choice" else getattr(guided, kind)
-    _put(body, place, value)
+        value = alternatives(guided.choice) if kind == "choice" else getattr(guided, kind)
+    put(body, place, value)
 
 
 # -- images and the like -----------------------------------------------------------------------------------------------

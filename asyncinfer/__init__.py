@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         SGLangInferenceEngine,
         TogetherInferenceEngine,
     )
+    from .engines.replicated import ReplicatedEngine
     from .engines.stream import Stream
     from .errors import (
         APIError,
@@ -131,6 +132,7 @@ _ROOMS = {
         "ParasailInferenceEngine RemoteInferenceEngine RemoteVLLMInferenceEngine SambanovaInferenceEngine "
         "SGLangInferenceEngine TogetherInferenceEngine"
     ),
+    "engines.replicated": "ReplicatedEngine",
     "engines.stream": "Stream",
     "errors": (
         "APIError AsyncInferError AuthenticationError BadRequestError ConfigError ConnectError ConnectTimeout "
@@ -209,6 +211,7 @@ __all__ = [
     "RemoteInferenceEngine",
     "RemoteParams",
     "RemoteVLLMInferenceEngine",
+    "ReplicatedEngine",
     "Request",
     "RetryKind",
     "Role",

@@ -65,6 +65,9 @@ class FallbackEngine(Engine):
 
         return Limits(max_concurrency=1 << 20, adaptive=False, max_retries=0)
 
+    def _window(self) -> int:
+        return max(engine._window() for engine in self.engines)  # noqa: SLF001 -- an engine, too
+
     def unsupported(self, request: Request) -> list[str]:  # noqa: ARG002
         """Nothing: each engine checks, and warns or refuses, for itself."""
         return []

@@ -18,6 +18,7 @@ OPTIONS = frozenset({
     "--log-level", "--log_level", "--verbose", "--quiet", "--interactive", "--input_path", "--input-path",
     "--output_path", "--output-path", "--progress_path", "--progress-path", "--overwrite", "--strict",
     "--version", "--help", "--job", "--json", "--interval", "--timeout", "--partial",
+    "--resume", "--max_rows", "--max-rows",
 })
 # fmt: on
 """The long options of all commands; a test compares them with what the commands say."""

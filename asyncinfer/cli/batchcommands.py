@@ -41,6 +41,7 @@ def batch_commands(configure: Configure, ended: Ended) -> typer.Typer:
             "Leave a file of conversations to a provider's batch API: half the price, answers within hours.\n\n"
             "\b\nExamples:\n"
             "  asyncinfer batch submit -m openai:gpt-4o-mini --input_path in.jsonl     writes in.job.json\n"
+            "  asyncinfer batch submit --resume in.job.json                            after an interruption\n"
             "  asyncinfer batch wait in.job.json\n"
             "  asyncinfer batch results in.job.json --output_path out.jsonl"
         ),
@@ -58,6 +59,13 @@ def _add_first(group: typer.Typer, configure: Configure, ended: Ended) -> None:
     def submit(
         input_path: Input = None,
         job: Annotated[Path | None, typer.Option("--job", help="Where the job is kept.", metavar="JOB")] = None,
+        resume: Annotated[
+            Path | None, typer.Option("--resume", help="Go on with a job that was interrupted.", metavar="JOB")
+        ] = None,
+        max_rows: Annotated[
+            int | None,
+            typer.Option("--max_rows", "--max-rows", help="Rows of one provider job, at most.", metavar="N", min=1),
+        ] = None,
         config: Config = None,
         engine: EngineName = None,
         model: Model = None,
@@ -66,7 +74,9 @@ def _add_first(group: typer.Typer, configure: Configure, ended: Ended) -> None:
             set_up("WARNING")
             from . import jobs
 
-            return jobs.submit(configure(config, engine, model), input_path, job)
+            if resume is not None:
+                return jobs.resume(resume, configure(config, engine, model), input_path, max_rows)
+            return jobs.submit(configure(config, engine, model), input_path, job, max_rows)
 
         ended(work)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from .. import BatchJob, ConfigError
-from ..batch import collect_file, submit_file
+from ..batch import collect_file, resume_file, submit_file
 from .exits import DONE, FAILED, SOME_ROWS_FAILED, say
 from .setup import make_engine
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .. import BatchStatus, InferenceConfig
 
 
-def submit(config: InferenceConfig, input_path: Path | None, job_path: Path | None) -> int:
+def submit(config: InferenceConfig, input_path: Path | None, job_path: Path | None, max_rows: int | None) -> int:
     """Give a file of conversations to the provider; keep the job in ``job_path``."""
     source = input_path or (Path(config.input_path) if config.input_path else None)
     if source is None:
@@ -29,9 +29,34 @@ def submit(config: InferenceConfig, input_path: Path | None, job_path: Path | No
     engine = make_engine(config)
 
     async def work() -> BatchJob:
-        return await submit_file(engine, source, target)
+        return await submit_file(engine, source, target, max_rows=max_rows)
 
-    job = _run(engine, work)
+    return _submitted(engine, work, target)
+
+
+def resume(job_path: Path, config: InferenceConfig, input_path: Path | None, max_rows: int | None) -> int:
+    """Submit what an interrupted `submit` did not."""
+    job = _load(job_path, config)
+    source = input_path or (Path(config.input_path) if config.input_path else None)
+    if config.model.model_name not in {None, job.model}:
+        raise ConfigError(f"{job_path} is a job of {job.model}: leave the model out", path="model.model_name")
+    if job.complete:
+        say(f"all {job.total:,} rows were submitted already")
+        print(job_path)
+        return DONE
+    given = config.generation if config.generation.model_fields_set else None  # checked: it must be that of the job
+    work = partial(resume_file, job, job_path, source, generation=given, max_rows=max_rows)
+    return _submitted(job.engine, work, job_path)
+
+
+def _submitted(engine: Any, work: Callable[[], Awaitable[BatchJob]], target: Path) -> int:
+    """Do it, and tell what came of it."""
+    try:
+        job = _run(engine, work)
+    except BaseException as error:
+        if not isinstance(error, ConfigError) and target.is_file() and target.stat().st_size:
+            say(f"{target} has what was submitted; for the rest: asyncinfer batch submit --resume {target}")
+        raise
     parts = f" in {len(job.parts)} provider jobs" if len(job.parts) > 1 else ""
     say(f"{job.total - len(job.unsent):,} of {job.total:,} rows submitted to {job.provider}{parts}")
     if job.unsent:

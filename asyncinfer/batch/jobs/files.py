@@ -34,7 +34,8 @@ _SIZE = "input_bytes"
 async def submit_file(engine: Any, input_path: str | Path, job_path: str | Path, **options: Any) -> BatchJob:
     """Give every conversation of a JSONL file to the provider's batch API; keep the job in a file.
 
-    The file is written again whenever the provider has taken a part, so that a crash loses nothing paid for.
+    The file is written again whenever the provider has taken a part, so that a crash loses nothing paid for:
+    `resume_file` goes on from there.
 
     Args:
         engine: as for `submit`.
@@ -61,6 +62,30 @@ async def submit_file(engine: Any, input_path: str | Path, job_path: str | Path,
     return job
 
 
+async def resume_file(
+    job: BatchJob, job_path: str | Path, input_path: str | Path | None = None, **options: Any
+) -> BatchJob:
+    """Submit the rest of a file whose submission was interrupted; the job is kept in its file as it grows.
+
+    Args:
+        job: what `submit_file` left behind, from its JSON.
+        job_path: the file that it was read from; written again.
+        input_path: the input, where it is no longer where it was.
+        options: as for `submit`; what is left out is as the job has it.
+
+    Raises:
+        ConfigError: the input is not there, or not the one whose first rows were submitted.
+        BatchError: the job's file cannot be written.
+        AsyncInferError: the provider refuses; what it took meanwhile is in the file.
+    """
+    source, target = _input_of(job, input_path), Path(job_path)
+    await job.engine.batch.submit(  # type: ignore[attr-defined]
+        _conversations(source), resume=job, on_part=lambda job: _save(target, job.to_json()), **options
+    )
+    _save(target, job.to_json())
+    return job
+
+
 async def collect_file(
     job: BatchJob, output_path: str | Path, input_path: str | Path | None = None, *, partial: bool = False
 ) -> tuple[int, int]:
@@ -80,10 +105,7 @@ async def collect_file(
         BatchError: a file cannot be written.
         AsyncInferError: the job has not ended, or the provider does not give the answers.
     """
-    source = InputFile(input_path or job.labels.get(_SOURCE) or "")
-    size = job.labels.get(_SIZE)
-    if size is not None and source.path.stat().st_size != int(size):
-        raise ConfigError(f"{source.path} is not the file that was submitted: its size differs", path="input_path")
+    source = _input_of(job, input_path)
     places = Places(source.path, output_path)
     secrets = Secrets(getattr(job.engine, "remote_params", None))
     with tempfile.TemporaryFile(prefix="asyncinfer-") as spool:
@@ -144,11 +166,22 @@ def _conversations(source: InputFile) -> Iterator[Any]:
             yield error
 
 
+def _input_of(job: BatchJob, path: str | Path | None) -> InputFile:
+    """The file that a job was made from. Raises `ConfigError`."""
+    source = InputFile(path or job.labels.get(_SOURCE) or "")
+    size = job.labels.get(_SIZE)
+    if size is not None and source.path.stat().st_size != int(size):
+        raise ConfigError(f"{source.path} is not the file that was submitted: its size differs", path="input_path")
+    return source
+
+
 def _claim(path: Path) -> None:
     """Make the job's file, empty: what cannot be written says so before anything is paid for."""
     if path.exists() and path.stat().st_size:
         raise ConfigError(
-            f"{path} exists: it may be the only way to the answers of another job; choose another name", path="job"
+            f"{path} exists: it may be the only way to the answers of another job; choose another name, or go on with "
+            "it (--resume, `asyncinfer.batch.resume_file`)",
+            path="job",
         )
     _save(path, "")
 

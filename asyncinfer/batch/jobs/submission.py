@@ -19,14 +19,15 @@ async def submit(engine: Any, conversations: Iterable[Any] | AsyncIterable[Any],
         engine: an engine, or what `asyncinfer.open_engine` takes (``"openai:gpt-4o-mini"``, an `InferenceConfig`).
         conversations: any sync or async iterable.
         options: as for ``engine.batch.submit``: ``generation``, ``inference_config``, ``response_model``, ``tools``,
-            ``labels``, ``max_rows``, ``max_bytes``, ``on_part``.
+            ``labels``, ``max_rows``, ``max_bytes``, ``on_part``, ``resume``.
 
     Returns:
         `BatchJob`, with ``.status()``, ``.wait()``, ``.results()``, ``.cancel()`` and ``.to_json()``.
 
     Raises:
         ConfigError: the engine has no batch API, there are no rows, or a parameter is wrong.
-        AsyncInferError: the provider refuses; ``.partial`` is the job as far as it was created, or None.
+        AsyncInferError: the provider refuses; ``.partial`` is the job as far as it was created, or None: go on with
+            ``submit(..., resume=error.partial)``.
     """
     if isinstance(engine, str) or not hasattr(engine, "generate_many"):
         from ... import open_engine

@@ -53,8 +53,8 @@ def _submitted(engine: Any, work: Callable[[], Awaitable[BatchJob]], target: Pat
     """Do it, and tell what came of it."""
     try:
         job = _run(engine, work)
-    except BaseException as error:
-        if not isinstance(error, ConfigError) and target.is_file() and target.stat().st_size:
+    except BaseException as failure:
+        if not isinstance(failure, ConfigError) and target.is_file() and target.stat().st_size:
             say(f"{target} has what was submitted; for the rest: asyncinfer batch submit --resume {target}")
         raise
     parts = f" in {len(job.parts)} provider jobs" if len(job.parts) > 1 else ""

@@ -14,12 +14,8 @@ from typing import TYPE_CHECKING, NoReturn
 from ..completion import Completion, Timeouts, Timings
 from ..errors import (
     AsyncInferError,
-    ConnectError,
-    ConnectTimeout,
     EngineClosedError,
     EngineError,
-    FirstTokenTimeout,
-    RetryKind,
     StreamConsumedError,
     StreamInterrupted,
     StreamTruncated,
@@ -31,6 +27,7 @@ from ..loops import LoopClosed, running
 from .clocks import Clocks
 from .fold import Fold
 from .parsing import parse_answer
+from .patience import in_vain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,22 +42,9 @@ _log = logging.getLogger("asyncinfer")
 _NEW, _OPENING, _OPEN, _DONE, _FAILED, _ABORTED = range(6)
 
 
-def _in_vain(error: AsyncInferError, ticket: Ticket) -> bool:
-    """Whether trying again, although the limiter would, mostly costs time or money; never where the user set a number
-    of retries.
-
-    A silent model has been at work, and may be paid for, each time. Where nobody ever answered, the address is wrong
-    or the server is not running, and whoever waits should be told; where somebody has, it is an outage to sit out.
-    """
-    if ticket.bounded:
-        return False
-    if isinstance(error, FirstTokenTimeout):
-        return ticket.attempts >= 2
-    return isinstance(error, (ConnectError, ConnectTimeout)) and ticket.first_contact and ticket.attempts >= 3
-
-
 class Call:
-    """The state of one call. `buffer` holds events that were pulled but not yet handed out."""
+    """The state of one call. `buffer` holds events that were pulled but not yet handed out. ``spare``: another engine
+    stands by, so this one is given up sooner, and its queue counts towards the first token."""
 
     __slots__ = (
         "__weakref__",
@@ -73,6 +57,7 @@ class Call:
         "_loop",
         "_on_dispatch",
         "_source",
+        "_spare",
         "_state",
         "_ticket",
         "buffer",
@@ -87,6 +72,8 @@ class Call:
         request: Request,
         live: set[Call],
         on_dispatch: Callable[[], None] | None = None,
+        *,
+        spare: bool = False,
     ) -> None:
         self.request = request
         self.buffer: deque[Event] = deque()
@@ -95,6 +82,7 @@ class Call:
         self._engine = engine
         self._live = live
         self._on_dispatch = on_dispatch
+        self._spare = spare
         self._state = _NEW
         self._busy = False
         self._error: BaseException | None = None
@@ -172,6 +160,7 @@ class Call:
         self._live.add(self)
         try:
             await clocks.in_total(self._engine.ready())
+            clocks.attempt()
             self._ticket = self._engine.ticket(self.request)
             events = await self._attempt(self._ticket)
             while events is None:
@@ -187,8 +176,11 @@ class Call:
 
     async def _attempt(self, ticket: Ticket) -> list[Event] | None:
         """One request: everything up to and including its first delta; None if it failed and may be tried again."""
-        await self._clocks.in_total(ticket.acquire())
-        self._clocks.attempt()
+        if self._spare:
+            await self._clocks.to_first_token(ticket.acquire())
+        else:
+            await self._clocks.in_total(ticket.acquire())
+            self._clocks.attempt()
         self.timings.queued = ticket.queued
         self.timings.attempts = ticket.attempts
         if self._error is not None:
@@ -206,8 +198,10 @@ class Call:
             source, self._source = self._source, None
             if source is not None:
                 source.abort()
-            verdict = RetryKind.NEVER if _in_vain(error, ticket) else error.retry
-            if not ticket.refuse(verdict, retry_after=error.retry_after, rate=error.rate) or self._error is not None:
+            if in_vain(error, ticket, spare=self._spare):
+                ticket.max_retries = 0
+            again = ticket.refuse(error.retry, retry_after=error.retry_after, rate=error.rate)
+            if not again or self._error is not None:
                 raise error  # noqa: B904 -- it has its cause already
             _log.debug("%s: attempt %d failed, trying again: %s", self._engine.name, ticket.attempts, error)
             return None

@@ -1,8 +1,8 @@
 """`FallbackEngine`: several engines as one. The next answers where the one before is down, out of quota or too slow.
 
 Rule: engines change only before the first event of an answer; after it, an answer is one engine's own. Every attempt
-goes through the pipeline of the engine that makes it: its limiter is charged, its retries are its own, and a loser is
-cancelled like any call that is left early.
+goes through the pipeline of the engine that makes it: its limiter is charged, its retries are few while another engine
+stands by (`patience`), and a loser is cancelled like any call that is left early.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import AsyncInferError, ConfigError
 from .base import Engine
+from .patience import WAIT_WITH_SPARE
 from .relay import Relay, first_events, worth_another
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class FallbackEngine(Engine):
             the call's own clock. Queueing for a slot counts.
         hedge_after: seconds after which the next engine is asked *as well*; whoever begins first answers, the others
             are cancelled. None (the default) never asks two at once. Each request sent is charged to its limiter.
+
+    An engine that is silent, unreachable, out of quota or asks for a long wait is given up at once, one that fails
+    otherwise after a second attempt (or as many as its ``max_retries`` says); the last one has all its retries.
 
     A request that is itself at fault (a bad parameter, a prompt that is too long) is not tried elsewhere. Where all
     engines fail, the last one's error is raised, the others' in its ``__cause__`` chain.
@@ -83,10 +87,15 @@ class FallbackEngine(Engine):
         if self._hedge_after is not None and len(self.engines) > 1:
             from .hedging import race
 
-            return await race([self._call(engine, request) for engine in self.engines], self._hedge_after)
+            last = self.engines[-1]
+            calls = [self._call(engine, request, spare=engine is not last) for engine in self.engines]
+            return await race(calls, self._hedge_after)
         failure: AsyncInferError | None = None
-        for engine in self.engines:
-            call = self._call(engine, request)
+        for left, engine in zip(range(len(self.engines) - 1, -1, -1), self.engines, strict=True):
+            call = self._call(engine, request, spare=left > 0)
+            if left and engine.limiter(call.request).snapshot().paused > WAIT_WITH_SPARE:
+                _log.debug("%s wants nobody to send for a while, trying the next engine", engine.name)
+                continue
             try:
                 return Relay(call, await first_events(call))
             except AsyncInferError as error:
@@ -98,7 +107,7 @@ class FallbackEngine(Engine):
         assert failure is not None
         raise failure
 
-    def _call(self, engine: Engine, request: Request) -> Call:
+    def _call(self, engine: Engine, request: Request, *, spare: bool) -> Call:
         """A call of ``engine`` for the request: its own model and parameters under what the caller set explicitly."""
         from .call import Call
 
@@ -107,5 +116,8 @@ class FallbackEngine(Engine):
             timeouts = replace(timeouts, first_token=self._first_token)
         plan = engine.plan(request.generation, None, request.response_model, request.tools, timeouts)
         return Call(
-            engine, plan.request(request.prompt or request.conversation, request.tenant, request.weight), engine.live
+            engine,
+            plan.request(request.prompt or request.conversation, request.tenant, request.weight),
+            engine.live,
+            spare=spare,
         )

@@ -12,19 +12,24 @@ from asyncinfer import (
     AuthenticationError,
     BadRequestError,
     ConfigError,
+    ConnectError,
+    ConnectTimeout,
     FallbackEngine,
     GenerationParams,
     ModelParams,
     OverloadedError,
     QuotaExceededError,
+    RateLimitError,
     RemoteInferenceEngine,
     RemoteParams,
+    RetryKind,
     ServerError,
     StreamInterrupted,
     TextDelta,
     Timeouts,
     open_engine,
 )
+from asyncinfer.limits import Limits
 from tests.servers.provider import Fail, FakeProvider
 
 from .scripted import PAUSE, ScriptedEngine, answer
@@ -136,6 +141,108 @@ async def test_each_engine_keeps_its_own_parameters_under_the_calls() -> None:
     asked = second.requests[0]
     assert (asked.model.model_name, asked.generation.temperature, asked.generation.top_p) == ("b", 0.2, 0.5)
     assert asked.generation.max_new_tokens == 5
+
+
+async def test_a_silent_engine_is_asked_once_and_the_last_keeps_its_retries() -> None:
+    silent, spare = ScriptedEngine([PAUSE]), ScriptedEngine(answer("two"))
+    assert (await FallbackEngine([silent, spare], first_token=0.05).generate("hi")).text == "two"
+    assert len(silent.requests) == silent.aborts == 1
+    last = ScriptedEngine([PAUSE], answer("late"))
+    assert (await FallbackEngine([silent, last], first_token=0.05).generate("hi")).text == "late"
+    assert (len(silent.requests), len(last.requests)) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectError("refused"),
+        ConnectTimeout("no answer", seconds=1),
+        RateLimitError("later", status=429, retry=RetryKind.THROTTLED, retry_after=30.0),
+        OverloadedError("later", status=503, retry=RetryKind.OVERLOADED, retry_after=30.0),
+        QuotaExceededError("no credit", status=402),
+    ],
+)
+@pytest.mark.parametrize("retries", [None, 5])
+async def test_no_retry_is_burnt_where_another_engine_stands_by(error: Exception, retries: int | None) -> None:
+    remote = None if retries is None else RemoteParams(max_retries=retries)
+    first, second = ScriptedEngine(error, remote_params=remote), ScriptedEngine(answer("two"))
+    with anyio.fail_after(5):
+        assert (await FallbackEngine([first, second]).generate("hi")).text == "two"
+    assert len(first.requests) == 1
+
+
+class Quick(ScriptedEngine):
+    """Waits next to nothing between attempts; ``retries``: what its user has set."""
+
+    retries: int | None = None
+
+    def limits(self) -> Limits:
+        return Limits(max_retries=self.retries, backoff_first=0.001, backoff_most=0.002)
+
+
+@pytest.mark.parametrize(("retries", "asked"), [(None, 2), (0, 1), (3, 4)])
+async def test_other_faults_have_a_second_chance_or_as_many_as_the_user_says(retries: int | None, asked: int) -> None:
+    first = Quick(ServerError("x", status=500))
+    first.retries = retries
+    assert (await FallbackEngine([first, ScriptedEngine(answer("two"))]).generate("hi")).text == "two"
+    assert len(first.requests) == asked
+
+
+async def test_a_hiccup_changes_no_engine_and_the_last_has_all_its_attempts() -> None:
+    hiccup, second = Quick(ServerError("x", status=500), answer("one")), ScriptedEngine(answer("two"))
+    assert (await FallbackEngine([hiccup, second]).generate("hi")).text == "one"
+    assert not second.requests
+    last = Quick(ServerError("x", status=500))
+    with pytest.raises(ServerError) as caught:
+        await FallbackEngine([ScriptedEngine(ConnectError("refused")), last]).generate("hi")
+    assert len(last.requests) == 8
+    assert isinstance(caught.value.__cause__, ConnectError)
+
+
+async def test_nobody_queues_behind_an_engine_that_asked_for_silence() -> None:
+    later = RateLimitError("later", status=429, retry=RetryKind.THROTTLED, retry_after=30.0)
+    first = ScriptedEngine(later, answer("a"))
+    engine = FallbackEngine([first, ScriptedEngine(answer("two"))])
+    with anyio.fail_after(5):
+        for _ in range(3):
+            assert (await engine.generate("hi")).text == "two"
+    assert len(first.requests) == 1
+
+
+async def test_the_queue_counts_towards_the_first_token_while_another_engine_stands_by() -> None:
+    busy = ScriptedEngine([TextDelta("a"), PAUSE], slots=1)
+    engine = FallbackEngine([busy, ScriptedEngine(answer("two"))], first_token=0.05)
+    async with engine.stream("hi") as stream:
+        async for _ in stream:
+            break
+        with anyio.fail_after(5):
+            assert (await engine.generate("hi")).text == "two"
+    assert len(busy.requests) == 1
+    state = busy.limiter(busy.requests[0]).snapshot()
+    assert (state.waiting, state.in_flight) == (0, 0)
+
+
+async def test_a_hedged_engine_is_not_asked_twice_either() -> None:
+    first = ScriptedEngine(ConnectError("refused"))
+    engine = FallbackEngine([first, ScriptedEngine(answer("b"))], hedge_after=30.0)
+    with anyio.fail_after(5):
+        assert (await engine.generate("hi")).text == "b"
+    assert len(first.requests) == 1
+
+
+async def test_a_refused_connection_over_http() -> None:
+    with FakeProvider() as gone:
+        dead = gone.url
+    with FakeProvider() as alive:
+        one, two = (
+            RemoteInferenceEngine(ModelParams(model_name="m"), remote_params=RemoteParams(api_url=url))
+            for url in (dead, alive.url)
+        )
+        async with FallbackEngine([one, two]) as engine:
+            with anyio.fail_after(10):
+                completion = await engine.generate("hello")
+        assert completion.text == "hello"
+        assert one.limiter(one.plan(None, None, None, None, None).request("x", "", 1.0)).snapshot().sent == 1
 
 
 @pytest.fixture

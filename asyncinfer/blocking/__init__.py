@@ -11,52 +11,28 @@ loop the caller may be running itself.
     engine = OpenAIInferenceEngine(ModelParams(model_name="gpt-4o-mini"))
     for token in engine.stream("Why is the sky blue?"):
         print(token, end="")
+
+Provider batches too: ``job = engine.batch.submit(conversations)``, then ``job.wait()`` and ``for row in job.results()``
+(see `BatchJob`).
 """
 
 from __future__ import annotations
 
-import atexit
-import threading
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import anyio.from_thread
-
 import asyncinfer
 
+from .jobs import BatchJob, BlockingBatch, BlockingResults
+from .loop import run
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
-    from anyio.from_thread import BlockingPortal
+    from .. import Completion, Conversation, Engine, Event, Failure, InferenceConfig, Stream, Timings, Usage
 
-    from . import Completion, Conversation, Engine, Event, Failure, InferenceConfig, Stream, Timings, Usage
-
-_lock = threading.Lock()
-_portal: BlockingPortal | None = None
-
-
-def _background() -> BlockingPortal:
-    """The portal to the one background loop; started on first use, stopped when the program ends."""
-    global _portal
-    with _lock:
-        if _portal is None:
-            manager: AbstractContextManager[BlockingPortal] = anyio.from_thread.start_blocking_portal("asyncio")
-            _portal = manager.__enter__()
-            atexit.register(manager.__exit__, None, None, None)
-        return _portal
-
-
-def _run(async_fn: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-    """Run on the background loop and wait; Ctrl-C stops the work, too."""
-    future = _background().start_task_soon(async_fn, *args)
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()
-        raise
+__all__ = ["BatchJob", "BlockingBatch", "BlockingEngine", "BlockingResults", "BlockingStream", "open_engine"]
 
 
 class BlockingStream:
@@ -74,14 +50,14 @@ class BlockingStream:
         """All events; leaving the loop early stops the work."""
         events = self._stream.events()
         try:
-            while batch := _run(events.batch):
+            while batch := run(events.batch):
                 yield from batch
         finally:
-            _run(self._stream.aclose)
+            run(self._stream.aclose)
 
     def completion(self) -> Completion:
         """Read what is left and return the whole answer."""
-        completion: Completion = _run(self._stream.completion)
+        completion: Completion = run(self._stream.completion)
         return completion
 
     @property
@@ -95,13 +71,13 @@ class BlockingStream:
         return self._stream.timings
 
     def __enter__(self) -> Self:
-        _run(self._stream.__aenter__)
+        run(self._stream.__aenter__)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _run(self._stream.aclose)
+        run(self._stream.aclose)
 
 
 class BlockingEngine:
@@ -130,7 +106,7 @@ class BlockingEngine:
         async def call() -> Completion:
             return await self._engine.generate(conversation, **overrides)
 
-        completion: Completion = _run(call)
+        completion: Completion = run(call)
         return completion
 
     def generate_many(
@@ -141,7 +117,7 @@ class BlockingEngine:
         async def call() -> list[Completion | Failure]:
             return await self._engine.generate_many(conversations, **overrides)
 
-        results: list[Completion | Failure] = _run(call)
+        results: list[Completion | Failure] = run(call)
         return results
 
     def infer_online(
@@ -183,8 +159,13 @@ class BlockingEngine:
         async def call() -> list[str]:
             return await self._engine.list_models(chat_only=chat_only)
 
-        models: list[str] = _run(call)
+        models: list[str] = run(call)
         return models
+
+    @property
+    def batch(self) -> BlockingBatch:
+        """The provider's batch API: see `BlockingBatch`. Raises `ConfigError` for an engine that has none."""
+        return BlockingBatch(self._engine)
 
     @classmethod
     def get_supported_params(cls) -> set[str]:
@@ -193,7 +174,7 @@ class BlockingEngine:
 
     def close(self) -> None:
         """Let go of what the engine holds."""
-        _run(self._engine.aclose)
+        run(self._engine.aclose)
 
     def __enter__(self) -> Self:
         return self

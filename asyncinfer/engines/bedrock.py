@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..request import Request
     from ..scheduling.limiter import Limiter
     from ..transport.aws import Place
+    from .jobs.view import BatchView
     from .source import Source
 
 _REGION_IN_HOST = re.compile(r"bedrock[a-z-]*\.([a-z]{2,}(?:-[a-z]+)+-\d+)\.")
@@ -156,6 +157,18 @@ class BedrockInferenceEngine(Engine):
         except AsyncInferError as error:
             error.provider = self.name
             raise
+
+    @property
+    def batch(self) -> BatchView:
+        """Model invocation jobs, whose files lie in S3: ``remote_params.batch_storage`` and ``batch_role`` name the
+        place and the role. Raises `ConfigError`."""
+        from .jobs.aws_door import aws_door
+        from .jobs.view import BatchView
+
+        assert self._default_plan is not None
+        template = self._default_plan.template
+        assert template.remote is not None
+        return BatchView(self, aws_door(self.provider(), template.remote, self._destination(template).control))
 
     # -- where to ------------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,8 @@ class RemoteParams(Params):
             tokens are input plus output.
         politeness_policy: least seconds between two request starts of one worker.
         batch_completion_window: how long a provider's batch job may take.
+        batch_storage, batch_role: where the files of a batch lie and the role that reads and writes them, for providers
+            that have them in storage of yours; on Bedrock a place in S3 (``s3://bucket/folder``) and the ARN of a role.
     """
 
     section: ClassVar[str] = "remote_params"
@@ -79,6 +81,8 @@ class RemoteParams(Params):
     output_tokens_per_minute: Number | None = Field(default=None, gt=0.0)
     politeness_policy: Number = Field(default=0.0, ge=0.0)
     batch_completion_window: str | None = "24h"
+    batch_storage: str | None = None
+    batch_role: str | None = None
 
     @field_validator("api_url")
     @classmethod

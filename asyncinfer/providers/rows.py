@@ -364,6 +364,7 @@ _OWN: tuple[Provider, ...] = (
         limits=Limits(charge="settle"),
         models_path=None,
         key_required=False,  # there is the whole chain of AWS credentials
+        batch="bedrock",
     ),
     Provider("remote_vllm", "vLLM server", None, ("VLLM_API_KEY",), dialect=_VLLM, key_required=False),
     Provider("remote", "OpenAI-compatible server", None, dialect=_ANY_SERVER, key_required=False, batch="openai"),

@@ -34,6 +34,8 @@ from ..loops import Loop, running
 
 RUNTIME = "bedrock-runtime"
 CONTROL = "bedrock"
+STORAGE = "s3"
+_KEY_HEADER = "authorization"
 _CREDENTIALS = (
     "no AWS credentials were found: set AWS_BEARER_TOKEN_BEDROCK (or remote_params.api_key) to a Bedrock API key, or "
     "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE to a profile that has some"
@@ -51,6 +53,7 @@ class Place:
         bearer: a Bedrock API key; without one, requests are signed with the credentials that the usual chain finds.
         headers: further request headers.
         connect_timeout: seconds for a connection; None for no bound.
+        title: what is there, for messages.
     """
 
     region: str
@@ -59,6 +62,7 @@ class Place:
     bearer: str | None = field(default=None, repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     connect_timeout: float | None = None
+    title: str = "Bedrock"
 
 
 class Refused(Exception):
@@ -82,15 +86,16 @@ class Refused(Exception):
         self.original_status = original_status
 
 
-class EventStreamExchange:
-    """See `protocol.Exchange`: the bytes of one event stream, as they come."""
+class AwsExchange:
+    """See `protocol.Exchange`: the bytes of one event stream, or of one object, as they come."""
 
     def __init__(self, response: dict[str, Any], place: Place) -> None:
         head = response["ResponseMetadata"]
         self.status: int = head["HTTPStatusCode"]
         self.headers: Mapping[str, str] = head["HTTPHeaders"]
         # Parsed by the library, each event would pass two async generators, which cannot be closed on time.
-        self._raw: Any = response["stream"]._raw_stream  # noqa: SLF001
+        stream = response["stream"] if "stream" in response else response["Body"]
+        self._raw: Any = stream._raw_stream  # noqa: SLF001
         self._place = place
 
     async def read(self) -> bytes:
@@ -114,14 +119,18 @@ class AwsLane:
         self._lock = threading.Lock()
         self._by_loop: weakref.WeakKeyDictionary[Loop, _Clients] = weakref.WeakKeyDictionary()
 
-    async def stream(self, place: Place, operation: str, arguments: dict[str, Any]) -> EventStreamExchange:
+    async def stream(self, place: Place, operation: str, arguments: dict[str, Any]) -> AwsExchange:
         """Start an operation whose answer is an event stream.
 
         Raises:
             Refused: the service said no.
             AsyncInferError: there was no answer, or nothing could be sent.
         """
-        return EventStreamExchange(await self.call(place, RUNTIME, operation, arguments), place)
+        return AwsExchange(await self.call(place, RUNTIME, operation, arguments), place)
+
+    async def download(self, place: Place, bucket: str, key: str) -> AwsExchange:
+        """Start to read an object of S3; errors as in `stream`."""
+        return AwsExchange(await self.call(place, STORAGE, "get_object", {"Bucket": bucket, "Key": key}), place)
 
     async def call(self, place: Place, service: str, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """The answer of an operation, by its name in snake case; errors as in `stream`."""
@@ -174,6 +183,7 @@ async def _connect(place: Place, service: str) -> Any:
     session, options = await anyio.to_thread.run_sync(_session, place)
     client = await session.create_client(service, **options).__aenter__()
     client.meta.events.register("before-call", _headers_of(place))
+    client.meta.events.register("before-send", _key_of(place))
     return client
 
 
@@ -219,12 +229,23 @@ _loaders_lock = threading.Lock()
 
 def _headers_of(place: Place) -> Callable[..., None]:
     """Adds the headers of a place to each request before it is signed."""
-    headers = dict(place.headers)
-    if place.bearer is not None and not any(name.lower() == "authorization" for name in headers):
-        headers["Authorization"] = f"Bearer {place.bearer}"
+    headers = {name: value for name, value in place.headers if name.lower() != _KEY_HEADER}
 
     def add(params: dict[str, Any], **_: Any) -> None:
         params["headers"].update(headers)
+
+    return add
+
+
+def _key_of(place: Place) -> Callable[..., None]:
+    """Adds a key to each request as the last thing: the library writes what it has before into its debug log."""
+    given = [value for name, value in place.headers if name.lower() == _KEY_HEADER]
+    if not given and place.bearer is not None:
+        given = [f"Bearer {place.bearer}"]
+
+    def add(request: Any, **_: Any) -> None:
+        for value in given:
+            request.headers["Authorization"] = value
 
     return add
 
@@ -255,7 +276,7 @@ def _translate(error: Exception, place: Place) -> Exception:
     import aiohttp
     from botocore import exceptions as aws
 
-    where = place.endpoint_url or f"Bedrock in {place.region}"
+    where = place.endpoint_url or f"{place.title} in {place.region}"
     if isinstance(error, aws.ClientError):
         return _refused(error)
     if isinstance(error, aws.ParamValidationError):

@@ -166,6 +166,8 @@ class _Connection(asyncio.Protocol):
                 return
             if isinstance(event, h11.Request):
                 self.head, self.body = event, []
+                if self.grammar.they_are_waiting_for_100_continue:
+                    self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             elif isinstance(event, h11.Data):
                 self.body.append(bytes(event.data))
             elif isinstance(event, h11.EndOfMessage):

@@ -20,6 +20,7 @@ _FLAVOURS = {
     "anthropic": (".anthropic", "AnthropicFlavour"),
     "together": (".together", "TogetherFlavour"),
     "fireworks": (".fireworks", "FireworksFlavour"),
+    "bedrock": (".bedrock", "BedrockFlavour"),
     "gemini": (".gemini", "GeminiFlavour"),
 }
 _NAMES = {"BatchJob": ".job", "BatchState": ".status", "BatchStatus": ".status"}

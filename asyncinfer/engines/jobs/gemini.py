@@ -76,6 +76,10 @@ class GeminiFlavour:
         return msgspec.json.encode({"key": row_id, "request": msgspec.Raw(wire.body)})
 
     async def create(self, door: Door, spool: Spool, order: Order) -> tuple[str, dict[str, str]]:
+        if order.again:
+            before = await _find(door, order.mark)
+            if before is not None:
+                return _name(before), {}
         file = await _upload(door, spool, order.mark)
         path = order.path.partition(":generateContent")[0] + ":batchGenerateContent"
         asked = {"batch": {"displayName": order.mark, "inputConfig": {"fileName": file}}}
@@ -87,10 +91,7 @@ class GeminiFlavour:
             if found is None:
                 raise
             made = found
-        name = made.get("name")
-        if not isinstance(name, str) or not name.startswith("batches/"):
-            raise ProtocolError("the provider's answer to a new batch has no name")
-        return name, {"input_file": file}
+        return _name(made), {"input_file": file}
 
     async def look(self, door: Door, part: Part) -> PartStatus:
         operation = await door.get(f"/{quote(part.id, safe='/')}")
@@ -185,15 +186,23 @@ async def _send(door: Door, spool: Spool, url: str) -> Answer:
     return await door.persist(attempt, may_repeat)
 
 
+def _name(batch: dict[str, Any]) -> str:
+    name = batch.get("name")
+    if not isinstance(name, str) or not name.startswith("batches/"):
+        raise ProtocolError("the provider's answer to a new batch has no name")
+    return name
+
+
 async def _find(door: Door, name: str) -> dict[str, Any] | None:
-    """The batch of that display name, among the newest."""
+    """The batch of that display name, among the newest; not one that came to nothing."""
     try:
         listed = await door.get("/batches?pageSize=100")
     except AsyncInferError:
         return None
     rows = listed.get("operations")
     for row in rows if isinstance(rows, list) else ():
-        if _object(_object(row).get("metadata")).get("displayName") == name:
+        batch = _object(_object(row).get("metadata"))
+        if batch.get("displayName") == name and not str(batch.get("state")).endswith(("_FAILED", "_CANCELLED")):
             return _object(row)
     return None
 

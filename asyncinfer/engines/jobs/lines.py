@@ -11,6 +11,7 @@ from ...errors import EventTooLargeError, TransportError
 from ...loops import LoopClosed, running
 
 if TYPE_CHECKING:
+    from ...loops import Loop
     from ...transport.protocol import Exchange
 
 _LONGEST = 256 << 20
@@ -24,16 +25,17 @@ class Lines:
         exchange: an exchange whose status is good.
         silence: seconds between two chunks, at most.
         path, provider: for messages.
+        loop: where the exchange lives; None for the running loop.
     """
 
     __slots__ = ("_ended", "_exchange", "_lines", "_loop", "_path", "_provider", "_silence", "_tail")
 
-    def __init__(self, exchange: Exchange, silence: float, path: str, provider: str) -> None:
+    def __init__(self, exchange: Exchange, silence: float, path: str, provider: str, loop: Loop | None = None) -> None:
         self._exchange = exchange
         self._silence = silence
         self._path = path
         self._provider = provider
-        self._loop = running()
+        self._loop = loop or running()
         self._lines: list[bytes] = []
         self._tail: list[bytes] = []
         self._ended = False
@@ -56,8 +58,12 @@ class Lines:
 
     async def _fill(self) -> None:
         chunk = None
-        with anyio.move_on_after(self._silence):
-            chunk = await self._exchange.read()
+        try:
+            with anyio.move_on_after(self._silence):
+                chunk = await self._exchange.read()
+        except TransportError:
+            self.close()
+            raise
         if chunk is None:
             self.close()
             raise TransportError(f"nothing more of {self._path} within {self._silence:.0f} s", provider=self._provider)

@@ -193,7 +193,11 @@ async def _upload(door: Door, spool: Spool, account: str, name: str) -> None:
     if made is None and (await _get(door, dataset) or {}).get("state") == "READY":
         return  # an earlier attempt came as far as that
     content_type, form = spool.form({}, "rows.jsonl")
-    await door.upload(f"{_control(door)}/{dataset}:upload", form, content_type)
+    try:
+        await door.upload(f"{_control(door)}/{dataset}:upload", form, content_type)
+    except APIError:
+        if (await _get(door, dataset) or {}).get("state") != "READY":
+            raise  # else it came there at the first attempt, and only its answer did not
     pause = _PAUSE
     for _ in range(_LOOKS):
         found = await door.get(f"{_control(door)}/{dataset}")

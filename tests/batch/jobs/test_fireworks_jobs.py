@@ -118,6 +118,24 @@ async def test_making_twice_makes_one(fake, server):
     assert (await job.results())[0].text == "re: a"
 
 
+async def test_an_upload_whose_answer_was_lost(fake, server):
+    name = ""
+
+    def wire(request):
+        nonlocal name
+        if not request.target.endswith(":upload"):
+            return fake(request)
+        if name:
+            return status(400, "the dataset has its files already", 9)
+        name = request.target
+        fake(request)
+        return [head(200, {"content-length": "500"}), b'{"id', "reset"]
+
+    server.answers = [wire]
+    job = await batch.submit(engine_at(server), ["a"])
+    assert (len(fake.jobs), (await job.results())[0].text) == (1, "re: a")
+
+
 async def test_what_is_refused(fake, server):
     engine = engine_at(server)
     fake.trouble[f"POST {ACCOUNT}/batchInferenceJobs"] = [status(400, "model is not served in batches", 3)]

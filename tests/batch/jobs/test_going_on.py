@@ -282,3 +282,25 @@ async def test_the_same_at_fireworks(monkeypatch):
             assert len(caught.value.partial.parts) == 2
             await batch.submit(engine, ROWS, resume=job)
             assert [row.text for row in await job.results()] == [f"re: {row}" for row in ROWS]
+
+
+async def test_answers_of_a_model_go_on_with_it_or_without():
+    import pydantic
+
+    class Point(pydantic.BaseModel):
+        x: int
+
+    fake = OpenAIBatches()
+    for with_it in (True, False):
+        wire = Breaking(fake, len(fake.forms) + 1)
+        with CannedServer(wire) as server:
+            engine = engine_at(server, max_retries=0)
+            with pytest.raises(ServerError) as caught:
+                await batch.submit(engine, ROWS, max_rows=3, response_model=Point)
+            job = BatchJob.from_json(caught.value.partial.to_json(), engine)
+            wire.broken = False
+            await batch.submit(engine, ROWS, resume=job, response_model=Point if with_it else None)
+    sent = [row["body"] for name in fake.batches for row in fake.rows(name)]
+    assert len(sent) == 10
+    assert all(body["response_format"]["json_schema"]["schema"]["properties"]["x"] for body in sent)
+    assert len({json.dumps(body["response_format"]) for body in sent}) == 1

@@ -148,7 +148,7 @@ _ROOMS = {
     "request": "Request",
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names.split()}
-_MODULES = {"batch", "blocking", "testing"}
+_MODULES = {"batch", "blocking", "rlite", "testing"}
 
 __all__ = [
     "EMBEDDED_MODEL",

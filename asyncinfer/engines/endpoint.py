@@ -63,9 +63,17 @@ class Endpoint:
 
 
 def resolve(
-    provider: Provider, engine: str, remote: RemoteParams | None, model_kwargs: Mapping[str, Any] = _NOTHING
+    provider: Provider,
+    engine: str,
+    remote: RemoteParams | None,
+    model_kwargs: Mapping[str, Any] = _NOTHING,
+    family: str = "",
 ) -> Endpoint:
-    """Join row and parameters. Raises `ConfigError` for a missing URL or key, saying what to set."""
+    """Join row and parameters; ``family`` is what `model_family` says of the model.
+
+    Raises:
+        ConfigError: the URL or the key is missing; says what to set.
+    """
     assert remote is not None
     if remote.api_url:
         known = provider_for_host(urlsplit(remote.api_url).hostname or "")
@@ -80,6 +88,8 @@ def resolve(
         from .places import face
 
         provider = face(provider, remote.api_url)
+    if family in provider.families:
+        provider = PROVIDERS[provider.families[family]]
     key = find_key(provider, engine, remote)
     urls = resolve_api_url(remote.api_url or provider.base_url or "", provider)
     if "{" in urls.base:

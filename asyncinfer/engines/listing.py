@@ -92,7 +92,9 @@ def _read(page: Any, first: str, provider: str) -> tuple[list[dict[str, Any]], s
     rows = page if isinstance(page, list) else None
     following: tuple[str, str] | None = None
     if isinstance(page, dict):
-        rows = next((page[key] for key in ("data", "models") if isinstance(page.get(key), list)), None)
+        rows = next(
+            (page[key] for key in ("data", "models", "publisherModels") if isinstance(page.get(key), list)), None
+        )
         if page.get("has_more") and page.get("last_id"):
             name = "after_id" if "first_id" in page else "after"
             following = (name, str(page["last_id"]))
@@ -107,4 +109,6 @@ def _read(page: Any, first: str, provider: str) -> tuple[list[dict[str, Any]], s
 
 
 def _id(row: dict[str, Any]) -> str:
-    return str(row.get("id") or row.get("name") or "").removeprefix("models/")
+    name = str(row.get("id") or row.get("name") or "")
+    # Vertex AI names the publisher: publishers/google/models/gemini-x
+    return name.rpartition("/")[2] if name.startswith("publishers/") else name.removeprefix("models/")

@@ -70,7 +70,8 @@ def filled(urls: Urls, remote: RemoteParams, model_kwargs: Mapping[str, Any], ke
     full = urls.filled(values)
     for host, real in _HOSTS.items():
         if full.base.startswith((f"https{host}/", f"http{host}/")):
-            return full._replace(base=full.base.replace(host, real, 1))
+            models = full.models and full.models.replace(host, real, 1)
+            return full._replace(base=full.base.replace(host, real, 1), models=models)
     return full
 
 

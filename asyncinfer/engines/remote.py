@@ -51,7 +51,7 @@ class RemoteInferenceEngine(Engine):
 
         self._http_client = http_client
         self._transport: Transport | None = None
-        self._endpoints: dict[int, tuple[Any, Endpoint]] = {}
+        self._endpoints: dict[tuple[int, str], tuple[Any, Endpoint]] = {}
         super().__init__(
             model_params, generation_params=generation_params, remote_params=remote_params or RemoteParams()
         )
@@ -76,16 +76,17 @@ class RemoteInferenceEngine(Engine):
         return endpoint.codec.unsupported(request, endpoint.provider.dialect)
 
     def endpoint(self, request: Request) -> Endpoint:
-        """Where a request goes, resolved once for each set of remote parameters."""
+        """Where a request goes, resolved once for each set of remote parameters and family of models."""
+        from ..providers import model_family
         from .endpoint import resolve
 
-        remote = request.remote
-        found = self._endpoints.get(id(remote))
+        remote, family = request.remote, model_family(request.model.model_name or "")
+        found = self._endpoints.get((id(remote), family))
         if found is None or found[0] is not remote:
             if len(self._endpoints) > 16:
                 self._endpoints.clear()
             row, name, kwargs = self.provider(), type(self).__name__, self.model_params.model_kwargs
-            found = self._endpoints[id(remote)] = (remote, resolve(row, name, remote, kwargs))
+            found = self._endpoints[id(remote), family] = (remote, resolve(row, name, remote, kwargs, family))
         return found[1]
 
     # -- the pipeline's questions --------------------------------------------------------------------------------------
@@ -249,7 +250,8 @@ class GoogleGeminiInferenceEngine(RemoteInferenceEngine):
 
 
 class GoogleVertexInferenceEngine(RemoteInferenceEngine):
-    """Models on Vertex AI: Gemini in its own format, or what an ``api_url`` that ends in ``endpoints/openapi`` offers.
+    """Models on Vertex AI: Gemini and Claude in their own formats, chosen by the model's name, and what an ``api_url``
+    that ends in ``endpoints/openapi`` offers.
 
     Credentials: ``api_key`` is the path of a service account's file, an access token or an API key (express mode);
     without it Google's application default credentials are used (extra ``google``). Project and region come from

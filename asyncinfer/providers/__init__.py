@@ -7,7 +7,7 @@ codec and wanted by two providers; only a new format is a new codec.
 from __future__ import annotations
 
 from ..dialect import Dialect, ModelRule
-from .hosts import PROVIDERS, provider_for_host
+from .hosts import PROVIDERS, model_family, provider_for_host
 from .row import ChatModels, Provider
 from .urls import Urls, resolve_api_url
 
@@ -18,6 +18,7 @@ __all__ = [
     "ModelRule",
     "Provider",
     "Urls",
+    "model_family",
     "provider_for_host",
     "resolve_api_url",
 ]

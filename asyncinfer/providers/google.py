@@ -38,6 +38,8 @@ _DEVELOPER = "https://generativelanguage.googleapis.com/v1beta"
 _PLACE = "/v1beta1/projects/{project_id}/locations/{region}"
 _CLOUD = "https://{region}-aiplatform.googleapis.com" + _PLACE
 
+_OTHERS = ("imagen", "imagetext", "veo", "lyria", "chirp", "text-embedding", "gemini-embedding", "multimodalembedding")
+
 # Of two rows with one host the later counts: a service's own format comes after its other faces.
 GOOGLE_ROWS = (
     Provider(
@@ -92,8 +94,10 @@ GOOGLE_ROWS = (
             guided={"json": "output_config.format"},
             user_field="metadata.user_id",
         ),
-        models_path=None,
+        models_path="/v1beta1/publishers/anthropic/models",
+        models_at_root=True,
         key_required=False,
+        api_path=_PLACE.replace("/v1beta1/", "/v1/"),
     ),
     Provider(
         "google_vertex",
@@ -102,7 +106,9 @@ GOOGLE_ROWS = (
         codec="gemini",
         auth="google",
         dialect=_VERTEX,
-        models_path=None,
+        models_path="/v1beta1/publishers/google/models",
+        models_at_root=True,
+        chat_models=ChatModels(others=_OTHERS),
         key_required=False,  # Google's application default credentials
         hosts=(
             "-aiplatform.googleapis.com",
@@ -112,6 +118,11 @@ GOOGLE_ROWS = (
         ),
         api_path=_PLACE,
         faces={"/endpoints/openapi": "google_vertex_openai", "/publishers/anthropic": "google_vertex_anthropic"},
+        # Claude has a format of its own; the open models of the garden are served through the compatible endpoint.
+        families={
+            "claude": "google_vertex_anthropic",
+            **dict.fromkeys(("meta/", "deepseek-ai/", "qwen/", "openai/"), "google_vertex_openai"),
+        },
         keyed="google_vertex_express",
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -30,5 +31,15 @@ def provider_for_host(host: str) -> Provider | None:
         found = next((row for ending, row in _ENDINGS if host.endswith(ending)), None)
     return found
 
+
+@lru_cache(maxsize=1024)
+def model_family(model: str) -> str:
+    """The beginning by which some row's `Provider.families` tells a model apart, ``""`` where none does."""
+    full = model.lower()
+    bare = full.rpartition("/")[2]
+    return next((start for start in _FAMILIES if (full if "/" in start else bare).startswith(start)), "")
+
+
+_FAMILIES = tuple(start for row in ROWS for start in row.families)
 
 _ENDINGS = [(host, row) for host, row in _HOSTS.items() if host.startswith((".", "-"))]

@@ -39,6 +39,7 @@ class Provider:
         dialect: the differences.
         limits: what is known of the provider's limits.
         models_path: path of the model list below ``base_url``, or None.
+        models_at_root: that path is the host's, not one below ``base_url``.
         chat_models: how to tell, in that list, the models that answer conversations.
         headers: fixed request headers.
         note: what a user is told when it matters (a service that has ended).
@@ -49,6 +50,8 @@ class Provider:
         faces: part of an ``api_url``'s path -> the row that speaks the format found there.
         takes_prompt: the format takes a finished prompt, not messages; `engines.prompting` makes it.
         batch: name of the batch API, resolved by `engines.jobs`; None where there is none, or none that is spoken.
+        families: beginning of a model's name (without its publisher, unless it has a slash) -> the row that serves such
+            models here, unless the path of an ``api_url`` says otherwise.
         keyed: the row that applies where the credential is a plain API key and no project is named, or None.
     """
 
@@ -61,6 +64,7 @@ class Provider:
     dialect: Dialect = field(default_factory=Dialect)
     limits: Limits = field(default_factory=Limits)
     models_path: str | None = "/models"
+    models_at_root: bool = False
     chat_models: ChatModels = field(default_factory=ChatModels)
     headers: dict[str, str] = field(default_factory=dict)
     note: str | None = None
@@ -68,6 +72,7 @@ class Provider:
     hosts: tuple[str, ...] = ()
     api_path: str = "/v1"
     faces: dict[str, str] = field(default_factory=dict)
+    families: dict[str, str] = field(default_factory=dict)
     keyed: str | None = None
     auth_elsewhere: Literal["bearer"] | None = None
     takes_prompt: bool = False

@@ -88,7 +88,7 @@ def resolve_api_url(api_url: str, provider: Provider) -> Urls:
             path = _own_path(parts.hostname or "", provider)
     base = f"{parts.scheme}://{parts.netloc}{path}"
     query = f"?{parts.query}" if parts.query else ""
-    listed = base.partition("/deployments/")[0]
+    listed = f"{parts.scheme}://{parts.netloc}" if provider.models_at_root else base.partition("/deployments/")[0]
     return Urls(base, query, None if provider.models_path is None else listed + provider.models_path + query)
 
 

@@ -24,6 +24,7 @@ from asyncinfer import (
     GenerationParams,
     GoogleGeminiInferenceEngine,
     GoogleVertexInferenceEngine,
+    InferenceConfig,
     ModelParams,
     RateLimitError,
     RemoteInferenceEngine,
@@ -280,6 +281,90 @@ async def test_claude_on_vertex(ending: str) -> None:
     assert request.target == place + "/models/claude-sonnet-4-5@20250929:streamRawPredict"
     assert (sent["anthropic_version"], sent["stream"], "model" in sent) == ("vertex-2023-10-16", True, False)
     assert request.headers["authorization"] == "Bearer ya29.x"
+
+
+CLAUDE = "https://europe-west1-aiplatform.googleapis.com/v1/projects/p/locations/europe-west1"
+
+
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [
+        ("claude-sonnet-4-5@20250929", ("google_vertex_anthropic", CLAUDE, "anthropic_raw_predict")),
+        ("anthropic/claude-opus-4-6", ("google_vertex_anthropic", CLAUDE, "anthropic_raw_predict")),
+        (
+            "publishers/anthropic/models/claude-opus-4-6",
+            ("google_vertex_anthropic", CLAUDE, "anthropic_raw_predict"),
+        ),
+        (
+            "meta/llama-3.3-70b-instruct-maas",
+            ("google_vertex_openai", CLAUDE.replace("/v1/", "/v1beta1/") + "/endpoints/openapi", "openai_chat"),
+        ),
+        ("gemini-2.5-flash", ("google_vertex", CLAUDE.replace("/v1/", "/v1beta1/"), "gemini")),
+        ("google/gemini-2.5-flash", ("google_vertex", CLAUDE.replace("/v1/", "/v1beta1/"), "gemini")),
+        ("tuned-claude-like", ("google_vertex", CLAUDE.replace("/v1/", "/v1beta1/"), "gemini")),
+    ],
+)
+def test_the_models_name_chooses_the_format(model: str, found: tuple[str, str, str]) -> None:
+    assert base(vertex(ModelParams(model_name=model), project_id="p", region="europe-west1")) == found
+
+
+def test_a_path_that_names_a_format_goes_before_the_models_name() -> None:
+    model = ModelParams(model_name="anthropic/claude-x")
+    assert base(vertex(model, project_id="p", region="r", api_url=GUIDE))[0] == "google_vertex_openai"
+    assert base(vertex(model, project_id="p", api_key="AIzaKey"))[0] == "google_vertex_anthropic"
+    with pytest.raises(ConfigError, match="project_id"):  # express mode has Gemini only
+        vertex(model, api_key="AIzaKey")
+
+
+async def test_claude_and_gemini_from_one_engine() -> None:
+    claude = [
+        {"type": "message_start", "message": {"id": "m1", "model": "claude-x", "usage": {"input_tokens": 3}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Claude"}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}},
+        {"type": "message_stop"},
+    ]
+    body = b"".join(f"event: {e['type']}\ndata: {json.dumps(e)}\n\n".encode() for e in claude)
+
+    def reply(request: Request) -> Any:
+        return stream(body) if "anthropic" in request.target else stream(*said("Gemini"))
+
+    with CannedServer(reply) as server:
+        engine = vertex(api_url=server.origin, api_key="ya29.x", project_id="p", region="r")
+        other = InferenceConfig(model=ModelParams(model_name="claude-sonnet-4-5"))
+        assert (await engine.generate("hi")).text == "Gemini"
+        assert (await engine.generate("hi", inference_config=other)).text == "Claude"
+        assert (await engine.generate("hi")).text == "Gemini"
+        await engine.aclose()
+    assert [request.target.partition("/locations/r")[2] for request in server.requests] == [
+        "/publishers/google/models/gemini-x:streamGenerateContent?alt=sse",
+        "/publishers/anthropic/models/claude-sonnet-4-5:streamRawPredict",
+        "/publishers/google/models/gemini-x:streamGenerateContent?alt=sse",
+    ]
+    assert server.requests[1].target.startswith("/v1/projects/p/")
+
+
+@pytest.mark.parametrize(("model", "publisher"), [("gemini-x", "google"), ("claude-x", "anthropic")])
+async def test_the_models_of_a_publisher(model: str, publisher: str) -> None:
+    def page(*names: str, **more: Any) -> bytes:
+        rows = [{"name": f"publishers/{publisher}/models/{name}", "versionId": "default"} for name in names]
+        return json.dumps({"publisherModels": rows, **more}).encode()
+
+    answers = [answer(page("a", "imagen-4", nextPageToken="t")), answer(page("b"))]
+    with CannedServer(*answers) as server:
+        engine = vertex(
+            ModelParams(model_name=model), api_url=server.origin, api_key="ya29.x", project_id="p", region="r"
+        )
+        kept = ["a", "b"] if publisher == "google" else ["a", "imagen-4", "b"]
+        assert await engine.list_models(chat_only=True) == kept
+        await engine.aclose()
+    root = f"/v1beta1/publishers/{publisher}/models"
+    assert [request.target for request in server.requests] == [root, root + "?pageToken=t"]
+    assert server.requests[0].headers["authorization"] == "Bearer ya29.x"
+    found = vertex(ModelParams(model_name=model), project_id="p", region="eu")
+    assert found._default_plan is not None
+    urls = found.endpoint(found._default_plan.template).urls
+    assert urls.models == f"https://aiplatform.eu.rep.googleapis.com{root}"
 
 
 # -- tokens ------------------------------------------------------------------------------------------------------------

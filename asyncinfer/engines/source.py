@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..errors import EngineClosedError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from anyio import CancelScope
 
     from ..events import Event
     from ..limits import RateHeaders
@@ -74,24 +78,42 @@ class Opener(Protocol):
 class IteratorSource:
     """Makes a `Source` of an async iterator of events: how an engine of one's own needs only ``produce``."""
 
-    __slots__ = ("_events", "_loop", "rate", "request_id")
+    __slots__ = ("_aborted", "_events", "_loop", "_pulling", "rate", "request_id")
 
     def __init__(self, events: AsyncIterator[Event]) -> None:
         from ..loops import running
 
         self._events = events
         self._loop = running()
+        self._aborted = False
+        self._pulling: CancelScope | None = None
         self.rate: RateHeaders = {}
         self.request_id: str | None = None
 
     async def pull(self) -> list[Event] | None:
-        try:
-            return [await anext(self._events)]
-        except StopAsyncIteration:
-            return None
+        from anyio import CancelScope
+
+        # A generator that runs cannot be closed: an abort from another task (the engine is being closed) cancels it.
+        with CancelScope() as scope:
+            self._pulling = scope
+            try:
+                return [await anext(self._events)]
+            except StopAsyncIteration:
+                return None
+            finally:
+                self._pulling = None
+                if self._aborted:
+                    self._loop.spawn(self.aclose)
+        raise EngineClosedError("the stream was aborted before its end")
 
     def abort(self) -> None:
-        self._loop.spawn(self.aclose)
+        if self._aborted:
+            return
+        self._aborted = True
+        if self._pulling is not None:
+            self._pulling.cancel()
+        else:
+            self._loop.spawn(self.aclose)
 
     async def aclose(self) -> None:
         close: Any = getattr(self._events, "aclose", None)

@@ -51,6 +51,8 @@ class Buckets:
             case "PUT" if "partNumber" in asked:
                 self.parts[asked["uploadId"]][int(asked["partNumber"])] = body_of(request)
                 return answer(b"", headers={"etag": etag(body_of(request))})
+            case "POST" if "uploadId" in asked and asked["uploadId"] not in self.parts:
+                return refusal(404, "NoSuchUpload", "The specified upload does not exist.")
             case "POST" if "uploadId" in asked:
                 parts = self.parts.pop(asked["uploadId"])
                 assert sorted(parts) == list(range(1, len(parts) + 1))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import anyio
 
-from ...errors import AsyncInferError, ConfigError, EngineError
+from ...errors import AsyncInferError, ConfigError, EngineError, NotFoundError
 from ...loops import LoopClosed
 from ...providers import Urls
 from ...transport.aws import CONTROL, STORAGE, Place, Refused, shared_lane
@@ -163,7 +163,11 @@ class AwsDoor(Door):
                 body = await spool.read(start, _PIECE)
                 sent = await self.call(STORAGE, "upload_part", **target, PartNumber=number, Body=body)
                 parts.append({"PartNumber": number, "ETag": sent["ETag"]})
-            await self.call(STORAGE, "complete_multipart_upload", **target, MultipartUpload={"Parts": parts})
+            try:
+                await self.call(STORAGE, "complete_multipart_upload", **target, MultipartUpload={"Parts": parts})
+            except NotFoundError:  # done already, by an attempt whose answer was lost?
+                if where not in await self.listing(where):
+                    raise
         except BaseException:
             # Parts that nobody puts together are paid for until somebody removes them.
             with anyio.CancelScope(shield=True), anyio.move_on_after(30.0), contextlib.suppress(AsyncInferError):

@@ -24,6 +24,7 @@ from asyncinfer import (
     RateLimitError,
     RemoteParams,
     ServerError,
+    TransportError,
     batch,
 )
 from tests.batch.jobs.bedrock_fake import ROLE, BedrockJobs
@@ -200,6 +201,26 @@ async def test_an_upload_that_fails_leaves_no_parts(fake: BedrockJobs, server: C
     assert (fake.store.begun, fake.store.parts, fake.store.objects, fake.jobs) == (1, {}, {}, {})
 
 
+async def test_an_upload_whose_end_was_lost_is_there(fake: BedrockJobs, server: CannedServer, monkeypatch):
+    monkeypatch.setattr("asyncinfer.engines.jobs.aws_door._PIECE", 5000)
+    lost: list[str] = []
+
+    class Forgetful:
+        """The first answer to a finished upload is lost."""
+
+        def __call__(self, request):
+            told = fake(request)
+            if request.method == "POST" and "?uploadId" in request.target and not lost:
+                lost.append(request.target)
+                return ["reset"]
+            return told
+
+    server.answers = [Forgetful()]
+    job = await batch.submit(engine_at(server), texts(150))
+    assert lost
+    assert len(await job.results()) == 150
+
+
 async def test_faults_that_pass_are_waited_out(fake: BedrockJobs, server: CannedServer, monkeypatch):
     monkeypatch.setattr("asyncinfer.engines.jobs.aws_door._PIECE", 5000)
     seen: set[str] = set()
@@ -278,6 +299,32 @@ async def test_going_on_takes_the_job_that_was_made(fake: BedrockJobs, server: C
     job = await batch.submit(engine, texts(450), resume=BatchJob.from_json(job.to_json(), engine))
     assert sum(part.rows for part in job.parts) == 450
     assert [row.text for row in await job.results()] == [f"re: row {n}" for n in range(450)]
+
+
+async def test_what_was_taken_but_not_told_is_not_sent_again(fake: BedrockJobs, server: CannedServer):
+    engine = engine_at(server, max_retries=0)
+    saved = []
+
+    class Deaf:
+        """The second creation works, but nobody hears of it."""
+
+        def __call__(self, request):
+            told = fake(request)
+            creates = (request.method, request.target) == ("POST", "/model-invocation-job")
+            if len(fake.jobs) == 2 and (creates or "nameContains" in request.target):
+                return ["reset"]
+            return told
+
+    server.answers = [Deaf()]
+    with pytest.raises(TransportError) as caught:
+        await batch.submit(engine, texts(400), max_rows=200, on_part=lambda job: saved.append(job.to_json()))
+    assert (len(saved), len(caught.value.partial.parts), len(fake.jobs)) == (1, 1, 2)
+    server.answers = [fake]
+    before = len(server.requests)
+    job = await batch.submit(engine, texts(400), resume=BatchJob.from_json(saved[0], engine))
+    assert [part.id for part in job.parts] == list(fake.jobs)
+    assert not any(request.method in {"PUT", "POST"} for request in server.requests[before:])
+    assert [row.text for row in await job.results()] == [f"re: row {n}" for n in range(400)]
 
 
 async def test_states_old_and_new(fake: BedrockJobs, server: CannedServer):

@@ -148,6 +148,28 @@ async def test_a_creation_that_may_have_worked_is_looked_for():
         assert len(fake.batches) == 2
 
 
+async def test_what_was_taken_but_not_told_is_not_sent_again():
+    fake = GeminiBatches()
+    saved = []
+    with served(fake) as server:
+        engine = engine_at(server, max_retries=0)
+
+        def lose(job: BatchJob) -> None:
+            saved.append(job.to_json())
+            fake.created_silently = True
+            fake.trouble[CREATE] = [refusal(500, "oops", "INTERNAL")]
+            fake.trouble["GET /v1beta/batches"] = [refusal(500, "oops", "INTERNAL")]
+
+        with pytest.raises(ServerError):
+            await batch.submit(engine, ["a", "b", "c", "d"], max_rows=2, on_part=lose)
+        fake.created_silently = False
+        assert (len(saved), len(fake.batches), len(fake.starts)) == (1, 2, 2)
+        job = await batch.submit(engine, ["a", "b", "c", "d"], resume=BatchJob.from_json(saved[0], engine))
+        assert [part.id for part in job.parts] == ["batches/b0", "batches/b1"]
+        assert len(fake.starts) == 2
+        assert [row.text for row in await job.results()] == ["re: a", "re: b", "re: c", "re: d"]
+
+
 async def test_states_old_and_new():
     fake = GeminiBatches()
     with served(fake) as server:

@@ -58,9 +58,9 @@ class _Bridge:
         self._mail: deque[tuple[Feed, Sequence[Event], _End | None]] = deque()
         self._pending = False
 
-    def post(self, feed: Feed, events: Sequence[Event], end: _End | None) -> None:
+    def post(self, *mail: tuple[Feed, Sequence[Event], _End | None]) -> None:
         """Any thread. Raises `LoopClosed`."""
-        self._mail.append((feed, events, end))
+        self._mail.extend(mail)
         # Two threads may both see False: one wake-up too many, never one too few. A wake-up that was swallowed by a
         # dying loop shows in the mail that piles up.
         if not self._pending or len(self._mail) > _UNREAD:
@@ -115,11 +115,11 @@ class Feed:
 
     __slots__ = (
         "__weakref__",
-        "_bridge",
         "_end",
         "_events",
         "_on_abort",
         "_waiter",
+        "bridge",
         "cancelled",
         "loop",
         "rate",
@@ -131,7 +131,7 @@ class Feed:
         self.rate: RateHeaders = {}
         self.request_id: str | None = None
         self.cancelled = False
-        self._bridge = _bridge(self.loop)
+        self.bridge = _bridge(self.loop)
         self._events: list[Event] = []
         self._end: _End | None = None
         self._waiter: Waiter | None = None
@@ -153,7 +153,7 @@ class Feed:
 
     def _post(self, events: Sequence[Event], end: _End | None) -> None:
         try:
-            self._bridge.post(self, events, end)
+            self.bridge.post((self, events, end))
         except LoopClosed:  # nobody is left to read
             self.cancelled = True
 
@@ -199,6 +199,23 @@ class Feed:
     async def aclose(self) -> None:
         """Nothing to give back: the sequence was freed with its last token."""
         self.abort()
+
+
+def send_all(step: Sequence[tuple[Feed, Sequence[Event], bool]]) -> None:
+    """Any thread: what many streams have to say after one step; for each stream its events, and whether it is complete.
+
+    Everything is posted before a loop is woken, so that the thread that decodes hands the interpreter over once, not
+    once for each stream.
+    """
+    mail: dict[_Bridge, list[tuple[Feed, Sequence[Event], _End | None]]] = {}
+    for feed, events, ended in step:
+        mail.setdefault(feed.bridge, []).append((feed, events, _End() if ended else None))
+    for bridge, letters in mail.items():
+        try:
+            bridge.post(*letters)
+        except LoopClosed:
+            for feed, _, _ in letters:
+                feed.cancelled = True
 
 
 # -- requests in -------------------------------------------------------------------------------------------------------

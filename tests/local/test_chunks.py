@@ -31,7 +31,7 @@ def chunk(delta=None, **fields):
 
 
 def test_a_whole_answer():
-    reader = ChunkReader()
+    reader = ChunkReader(Ask(messages=[]))
     progress = {"total": 9, "cache": 4, "processed": 5, "time_ms": 1}
     call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}
     more = {"index": 0, "function": {"arguments": "}"}}
@@ -61,10 +61,10 @@ def test_a_whole_answer():
 
 
 def test_the_stop_string_and_an_unknown_reason():
-    assert ChunkReader().feed(chunk({}, reason="stop", __verbose={"stopping_word": "END"}))[-1] == Finish(
-        FinishReason.STOP, matched="END", raw="stop"
-    )
-    assert ChunkReader().feed(chunk({}, reason="new"))[-1].reason is FinishReason.UNKNOWN
+    assert ChunkReader(Ask(messages=[])).feed(chunk({}, reason="stop", __verbose={"stopping_word": "END"}))[
+        -1
+    ] == Finish(FinishReason.STOP, matched="END", raw="stop")
+    assert ChunkReader(Ask(messages=[])).feed(chunk({}, reason="new"))[-1].reason is FinishReason.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_stop_string_and_an_unknown_reason():
 )
 def test_errors_are_typed(error, kind):
     with pytest.raises(kind, match=error["message"]) as caught:
-        ChunkReader().feed(json.dumps({"error": error}))
+        ChunkReader(Ask(messages=[])).feed(json.dumps({"error": error}))
     assert not caught.value.retryable
     assert type(caught.value) is kind
 
@@ -92,7 +92,7 @@ def test_errors_are_typed(error, kind):
 )
 def test_anything_else_is_a_typed_error(text):
     with suppress(AsyncInferError):
-        ChunkReader().feed(text)
+        ChunkReader(Ask(messages=[])).feed(text)
 
 
 def test_every_sampling_value_is_spelled_out():

@@ -21,6 +21,7 @@ class ToyLibrary:
     n_ctx = 64
     n_batch = 8
     template = ""
+    sight = None
 
     def __init__(self):
         self.broken = False
@@ -28,16 +29,21 @@ class ToyLibrary:
         self.freed = []
         self.closed = False
         self.longest = 0
+        self.read_tokens = 0
+        self.copied = []
 
     def prompt(self, ask):
         return ask.messages[0]["content"]
 
-    def tokenize(self, text):
+    def read(self, ask, text):
         if text == "crash":
             raise MemoryError(text)
-        return [ord(char) for char in text]
+        return [[ord(char) for char in text]]
 
-    def sampler(self, ask, grammar, prompt):
+    def copy(self, source, sequence):
+        self.copied.append((source, sequence))
+
+    def sampler(self, ask, prompt):
         return {"next": ord("a"), "bad": ask.messages[0]["content"] == "bad"}
 
     def free_sampler(self, chain):
@@ -49,6 +55,7 @@ class ToyLibrary:
     def decode(self, rows):
         assert 0 < len(rows) <= self.n_batch
         self.longest = max(self.longest, len(rows))
+        self.read_tokens += sum(token == ord("p") for token, _, _, _ in rows)
         if self.broken:
             raise EngineError("the device is gone")
 
@@ -164,3 +171,20 @@ async def test_the_next_prompt_finds_what_the_last_one_left(toy):
     usage = events[-1].usage
     assert (usage.input_tokens, usage.cached_tokens) == (7, 4)
     assert type(events[-2]) is Finish
+
+
+async def test_several_answers_read_a_long_prompt_once(toy):
+    binding, library = toy
+    feed = ask(binding, "p" * 30, n=3)
+    assert sorted(await read(feed)) == sorted(ALPHABET * 3)
+    assert len(library.copied) == 2
+    assert library.read_tokens <= 30 + 2 + 3  # the last token of it for each, and the letter p of each alphabet
+
+
+async def test_one_of_several_answers_that_fails_takes_the_others_along(toy):
+    binding, library = toy
+    feed = ask(binding, "bad", n=3)
+    with pytest.raises(EngineError, match="in this request"):
+        await read(feed)
+    assert await read(ask(binding, "good")) == ALPHABET
+    assert len(library.freed) <= 4

@@ -278,13 +278,74 @@ async def test_a_broken_grammar_is_refused(engine):
     assert (await engine.generate(COUNT)).text == KNOWN[COUNT]
 
 
-async def test_several_answers_are_one_with_a_warning_or_refused(engine, caplog):
-    engine._warned.discard("n")
-    completion = await engine.generate(COUNT, generation=params(n=2))
-    assert len(completion.choices) == 1
-    assert "does not support n" in caplog.text
-    with pytest.raises(UnsupportedParameterError, match="cannot honour n"):
-        await engine.generate(COUNT, generation=params(n=2, strict_params=True))
+async def test_several_answers_each_with_its_own_index(engine):
+    several = params(n=3, temperature=1.8, seed=7, max_new_tokens=30, logit_bias={2: -100})
+    completion = await engine.generate("Repeat after me: x", generation=several)
+    texts = [choice.text for choice in completion.choices]
+    assert len(set(texts)) == 3
+    assert completion.text == texts[0]
+    usage = completion.usage
+    assert usage.output_tokens == 90
+    events = await events_of(engine, "Repeat after me: x", generation=several)
+    assert sum(type(event) is Start for event in events) == 1
+    assert sorted(event.index for event in events if type(event) is Finish) == [0, 1, 2]
+    for index, text in enumerate(texts):
+        assert "".join(event.text for event in events if type(event) is TextDelta and event.index == index) == text
+    for index in range(3):  # each is the answer to a seed of its own
+        alone = params(temperature=1.8, seed=7 + index, max_new_tokens=30, logit_bias={2: -100})
+        single = await engine.generate("Repeat after me: x", generation=alone)
+        assert single.text == texts[index]
+    assert usage.input_tokens == single.usage.input_tokens
+
+
+async def test_more_answers_than_sequences_and_leaving_them_early(make):
+    async with make(n_parallel=2) as engine:
+        completion = await engine.generate("What is 3 + 4?", generation=params(n=7))
+        assert [choice.text for choice in completion.choices] == ["3 + 4 = 7."] * 7
+        async for _ in engine.stream(COUNT, generation=params(n=5, max_new_tokens=1500, logit_bias={2: -100})):
+            break
+        with anyio.fail_after(5):
+            assert (await engine.generate("What is 3 + 4?")).text == "3 + 4 = 7."
+
+
+async def test_stop_tokens_end_an_answer_unseen(engine):
+    completion = await engine.generate(COUNT, generation=params(logprobs=True, max_new_tokens=9))
+    entries = completion.choices[0].logprobs
+    assert [entry["top_logprobs"] for entry in entries] == [[]] * len(entries)
+    stop = 24  # "6"
+    stopped = await engine.generate(COUNT, generation=params(stop_token_ids=[stop, 900]))
+    assert stopped.text == "1 2 3 4 5 "
+    assert (stopped.finish_reason, stopped.choices[0].matched) == (FinishReason.STOP, stop)
+    assert stopped.choices[0].logprobs is None
+    assert stopped.usage.output_tokens == 11
+    assert stopped.usage.input_tokens > 5
+
+
+async def test_using_sampling_or_not(engine):
+    cold = params(use_sampling=False, temperature=1.9, seed=3)
+    assert (await engine.generate(COUNT, generation=cold)).text == KNOWN[COUNT]
+    warm = params(use_sampling=True, seed=3, max_new_tokens=60, top_k=-1)
+    again = params(temperature=1.0, seed=3, max_new_tokens=60)
+    noisy = "Repeat after me: qzx"
+    assert (await engine.generate(noisy, generation=warm)).text == (await engine.generate(noisy, generation=again)).text
+
+
+async def test_what_only_one_binding_can_do_is_named(engine, binding):
+    """llama-server has no least number of tokens, and hides special ones."""
+    least, special = params(min_new_tokens=25, max_new_tokens=40), params(skip_special_tokens=False)
+    if binding == "xllamacpp":
+        for name, asked in (("min_new_tokens", least), ("skip_special_tokens", special)):
+            strict = asked.model_copy(update={"strict_params": True})
+            with pytest.raises(UnsupportedParameterError, match=name):
+                await engine.generate("Hello", generation=strict)
+        return
+    longer = await engine.generate("Hello", generation=least)
+    assert longer.usage.output_tokens >= 25
+    assert longer.text.startswith(KNOWN["Hello"])
+    shown = params(skip_special_tokens=False, logit_bias={1: 100}, max_new_tokens=2)  # 1 begins a message
+    assert (await engine.generate("Hello", generation=shown)).text == "<|im_start|>" * 2
+    hidden = params(logit_bias={1: 100}, max_new_tokens=2)
+    assert (await engine.generate("Hello", generation=hidden)).text == ""
 
 
 # -- tools -------------------------------------------------------------------------------------------------------------
@@ -570,4 +631,4 @@ async def test_documented_kwargs_work_and_foreign_ones_are_named(binding, caplog
     async with LlamaCppInferenceEngine(ModelParams(model_name="asyncinfer-tiny", model_kwargs=kwargs)) as engine:
         assert engine.slots == 3
         assert (await engine.generate(COUNT)).text == KNOWN[COUNT]
-    assert "device_map, low_vram, torch_dtype" in caplog.text
+    assert "device_map" in caplog.text and "torch_dtype" in caplog.text and "low_vram" not in caplog.text

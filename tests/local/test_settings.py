@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from asyncinfer import LlamaCppInferenceEngine, ModelParams
-from asyncinfer.engines.llama_cpp import binding, gguf, settings
+from asyncinfer.engines.llama_cpp import binding, gguf, locate, settings
 from asyncinfer.errors import ConfigError, EngineError, MissingDependencyError
 from asyncinfer.models import EMBEDDED_MODEL, embedded_model
 
@@ -36,7 +36,7 @@ def test_model_max_length_is_the_context_unless_n_ctx_says_otherwise():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("n_ctx", 0),
+        ("n_ctx", -1),
         ("n_ctx", "2048"),
         ("n_ctx", 2048.0),
         ("n_batch", True),
@@ -57,31 +57,31 @@ def test_a_wrong_value_is_named_with_its_path(name, value):
 
 
 def test_unknown_kwargs_are_named_once_and_ignored(caplog):
-    read(low_vram=True, torch_dtype="float16", n_ctx=128)
-    assert "low_vram, torch_dtype" in caplog.text and "n_ctx" not in caplog.text
+    read(made_up=True, another=1, n_ctx=128)
+    assert "another, made_up" in caplog.text and "n_ctx" not in caplog.text
 
 
 def test_a_folder_needs_one_model(tmp_path):
     with pytest.raises(EngineError, match="no GGUF model"):
-        settings.find(str(tmp_path))
+        locate.find(str(tmp_path))
     for name in ("a-Q8_0.gguf", "b-Q4_0.gguf", "split-00001-of-00002.gguf", "split-00002-of-00002.gguf", "x.txt"):
         (tmp_path / name).touch()
     with pytest.raises(EngineError, match=r"a-Q8_0.gguf, b-Q4_0.gguf, split-00001.*filename"):
-        settings.find(str(tmp_path))
-    assert settings.find(str(tmp_path), "*Q4*").name == "b-Q4_0.gguf"
-    assert settings.find(str(tmp_path), "split*").name == "split-00001-of-00002.gguf"
+        locate.find(str(tmp_path))
+    assert locate.find(str(tmp_path), "*Q4*").name == "b-Q4_0.gguf"
+    assert locate.find(str(tmp_path), "split*").name == "split-00001-of-00002.gguf"
 
 
 @pytest.mark.parametrize("name", ["missing.gguf", "/no/such/place", "./here", "name-without-owner", "a/b/c"])
 def test_a_file_that_is_not_there(name):
     with pytest.raises(EngineError, match="no such file"):
-        settings.find(name)
+        locate.find(name)
 
 
 def test_a_repository_without_the_hub_s_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingDependencyError, match="pip install huggingface_hub"):
-        settings.find("owner/model")
+        locate.find("owner/model")
 
 
 def test_a_repository_s_file_is_picked_and_fetched(monkeypatch, tmp_path):
@@ -95,9 +95,9 @@ def test_a_repository_s_file_is_picked_and_fetched(monkeypatch, tmp_path):
             return str(tmp_path / name)
 
     monkeypatch.setitem(sys.modules, "huggingface_hub", Hub)
-    assert settings.find("owner/model", "*Q4_0.gguf", "main").name == "model-Q4_0.gguf"
+    assert locate.find("owner/model", "*Q4_0.gguf", "main").name == "model-Q4_0.gguf"
     with pytest.raises(EngineError, match="filename"):
-        settings.find("owner/model", "*.gguf", "main")
+        locate.find("owner/model", "*.gguf", "main")
 
 
 # -- bindings ----------------------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def test_making_an_engine_loads_no_binding(monkeypatch):
     engine = LlamaCppInferenceEngine()
     assert engine.slots == 16
     assert "max_new_tokens" in engine.get_supported_params()
-    assert "n" not in engine.get_supported_params()
+    assert "num_beams" not in engine.get_supported_params()
 
 
 # -- the head of a GGUF file -------------------------------------------------------------------------------------------

@@ -134,13 +134,13 @@ def test_a_wake_up_lost_in_a_dying_loop_does_not_pile_up_mail_for_ever(backend):
 
     async def main():
         feeds.append(Feed())
-        feeds[0]._bridge._pending = True  # as if the loop had ended between the wake-up and its delivery
+        feeds[0].bridge._pending = True  # as if the loop had ended between the wake-up and its delivery
 
     anyio.run(main, backend=backend)
     for _ in range(worker._UNREAD + 10):
         feeds[0].send([TextDelta("a")])
     assert feeds[0].cancelled
-    assert not feeds[0]._bridge._mail
+    assert not feeds[0].bridge._mail
 
 
 async def test_a_crew_runs_jobs_on_as_few_threads_as_it_can():

@@ -11,71 +11,30 @@ import logging
 import queue
 import secrets
 import threading
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING
 
-from ...errors import AsyncInferError, ContextLengthError, EngineClosedError, EngineError
+from ...errors import AsyncInferError, BadRequestError, ContextLengthError, EngineClosedError, EngineError
 from ...events import Event, Finish, FinishReason, Start, Usage, UsageUpdate
-from ..local.answer import THINK_CLOSE, THINK_OPEN, TOOL_CLOSE, TOOL_OPEN, Answer
-from ..worker import join_all
-from .grammar import shape
-from .library import Library, schema_grammar
+from ..local.answer import THINK_CLOSE, THINK_OPEN, Answer
+from ..local.several import Several, Voice
+from ..worker import join_all, send_all
+from .library import Library
+from .running import Running, Slot, common_length, prompt_length
+from .sampling import logprob_entry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from ..local.ask import Ask
     from ..worker import Feed
     from .settings import Settings
+    from .sight import Picture
 
 _log = logging.getLogger("asyncinfer")
 
-
-class _Running:
-    """One answer in the making, in one sequence of the context."""
-
-    __slots__ = (
-        "answer",
-        "ask",
-        "cached",
-        "chain",
-        "done",
-        "feed",
-        "limit",
-        "made",
-        "next",
-        "prompt",
-        "row",
-        "slot",
-        "started",
-    )
-
-    def __init__(self, ask: Ask, feed: Feed, prompt: list[int], slot: _Slot) -> None:
-        self.ask = ask
-        self.feed = feed
-        self.prompt = prompt
-        self.slot = slot
-        self.chain: Any = None
-        self.answer: Answer
-        self.limit: int
-        self.cached = 0
-        self.done = 0  # prompt tokens decoded
-        self.made = 0  # tokens sampled
-        self.next = -1  # sampled, not yet decoded
-        self.row = -1  # of this step's batch, where its scores are; -1 for none
-        self.started = False
-
-    @property
-    def usage(self) -> Usage:
-        return Usage(input_tokens=len(self.prompt), output_tokens=self.made, cached_tokens=self.cached)
-
-
-class _Slot:
-    """One sequence of the context; ``tokens`` are what its memory holds."""
-
-    __slots__ = ("number", "running", "tokens")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.tokens: list[int] = []
-        self.running: _Running | None = None
+_WORTH_COPYING = 16
+"""Tokens of a prompt in another sequence's memory from which on they are copied rather than decoded again."""
 
 
 class BatchBinding:
@@ -83,11 +42,12 @@ class BatchBinding:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._inbox: queue.SimpleQueue[tuple[Ask, Feed] | None] = queue.SimpleQueue()
-        self._waiting: list[tuple[Ask, Feed]] = []
-        self._slots = [_Slot(number) for number in range(settings.slots)]
+        self._inbox: queue.SimpleQueue[tuple[Ask, Feed | Voice] | None] = queue.SimpleQueue()
+        self._waiting: deque[tuple[Ask, Feed | Voice]] = deque()
+        self._slots = [Slot(number) for number in range(settings.slots)]
         self._lock = threading.Lock()
         self._closing = False
+        self.sees = False
         self._dead: str | None = None
         self._library: Library
         self._thread: threading.Thread | None = None
@@ -99,6 +59,7 @@ class BatchBinding:
         with self._lock:
             if not self._closing:
                 self._library = library
+                self.sees = library.sight is not None
                 self._thread = threading.Thread(target=self._run, name="asyncinfer-llamacpp", daemon=True)
                 self._thread.start()
                 return
@@ -110,7 +71,8 @@ class BatchBinding:
                 raise EngineError(self._dead)
             if self._closing:
                 raise EngineClosedError("the engine is closed")
-            self._inbox.put((ask, feed))
+            for item in [(ask, feed)] if ask.n == 1 else Several(feed, ask.n).asks(ask):
+                self._inbox.put(item)
 
     def close(self) -> None:
         with self._lock:
@@ -165,30 +127,30 @@ class BatchBinding:
                 self._leave(slot.running)
         idle = not self._waiting and all(slot.running is None for slot in self._slots)
         self._take_mail(block=idle)
-        while self._waiting:
+        for _ in range(len(self._waiting)):
             free = [slot for slot in self._slots if slot.running is None]
             if not free:
                 return
-            ask, feed = self._waiting.pop(0)
+            ask, feed = self._waiting.popleft()
             if feed.cancelled:
+                continue
+            if isinstance(feed, Voice) and feed.index and not feed.together.prompt_read:
+                self._waiting.append((ask, feed))  # it will find the prompt in the memory of the first answer
                 continue
             try:
                 self._begin(ask, feed, free)
             except Exception as error:  # noqa: BLE001 -- one bad request must not take the others with it
                 feed.fail(_typed(error))
 
-    def _begin(self, ask: Ask, feed: Feed, free: list[_Slot]) -> None:
+    def _begin(self, ask: Ask, feed: Feed | Voice, free: list[Slot]) -> None:
         library = self._library
         text = library.prompt(ask) if ask.prompt is None else ask.prompt
-        prompt = library.tokenize(text) if isinstance(text, str) else library.checked(text)
-        room = library.n_ctx - len(prompt)
-        if room < 1 or not prompt:
-            raise ContextLengthError(
-                f"the prompt has {len(prompt)} tokens and the context of one conversation is {library.n_ctx} "
-                "(model_kwargs.n_ctx)"
-            )
-        slot = max(free, key=lambda one: _common(one.tokens, prompt))
-        running = _Running(ask, feed, prompt, slot)
+        parts = deque(library.read(ask, text))
+        try:
+            running = self._prepare(ask, feed, free, parts)
+        except BaseException:
+            self._forget(parts)
+            raise
         thinks = ask.prompt is None and THINK_CLOSE in library.template
         running.answer = Answer(
             ask.stop,
@@ -196,23 +158,59 @@ class BatchBinding:
             thinks=thinks,
             thinking=thinks and str(text).rstrip().endswith(THINK_OPEN),
         )
-        running.limit = room if ask.max_tokens is None else min(room, ask.max_tokens)
-        running.chain = library.sampler(ask, _grammar(ask), prompt)
-        running.cached = self._reuse(slot, prompt)
-        running.done = running.cached
-        slot.running = running
+        running.slot.running = running
 
-    def _reuse(self, slot: _Slot, prompt: list[int]) -> int:
-        """Keep what the sequence's memory has in common with the prompt; at least its last token is decoded anew."""
-        common = min(_common(slot.tokens, prompt), len(prompt) - 1)
-        if len(slot.tokens) > common and not self._library.keep(slot.number, common):
+    def _prepare(self, ask: Ask, feed: Feed | Voice, free: list[Slot], parts: deque[list[int] | Picture]) -> Running:
+        library = self._library
+        size = prompt_length(parts)
+        room = library.n_ctx - size
+        if room < 1 or not size:
+            raise ContextLengthError(
+                f"the prompt has {size} tokens and the context of one conversation is {library.n_ctx} "
+                "(model_kwargs.n_ctx)"
+            )
+        if not isinstance(parts[-1], list):
+            raise BadRequestError("the prompt ends with a picture; llama.cpp needs text behind the last one")
+        first = parts[0] if isinstance(parts[0], list) else []
+        slot = max(free, key=lambda one: common_length(one.tokens, first))
+        running = Running(ask, feed, slot, parts)
+        running.limit = room if ask.max_tokens is None else min(room, ask.max_tokens)
+        running.chain = library.sampler(ask, [token for part in parts if isinstance(part, list) for token in part])
+        running.cached = running.position = self._reuse(slot, first, alone=len(parts) == 1)
+        if running.cached:
+            parts[0] = first[running.cached :]
+            if not parts[0]:
+                parts.popleft()
+        return running
+
+    def _reuse(self, slot: Slot, prompt: list[int], *, alone: bool) -> int:
+        """Keep what the sequence's memory has in common with the prompt, or take it from another that has more.
+
+        ``alone``: the prompt is nothing else; then at least its last token is decoded anew.
+        """
+        most = len(prompt) - alone
+        best = max(self._slots, key=lambda one: common_length(one.tokens, prompt))
+        common = min(common_length(slot.tokens, prompt), most)
+        if min(common_length(best.tokens, prompt), most) - common >= _WORTH_COPYING:
+            self._library.keep(slot.number, 0)
+            self._library.copy(best.number, slot.number)
+            slot.tokens = best.tokens[:]
+            common = min(common_length(slot.tokens, prompt), most)
+        if not self._library.keep(slot.number, common):
             self._library.keep(slot.number, 0)
             common = 0
         del slot.tokens[common:]
+        slot.seen = False
         return common
 
-    def _leave(self, running: _Running) -> None:
+    def _forget(self, parts: Iterable[list[int] | Picture]) -> None:
+        for part in parts:
+            if not isinstance(part, list) and self._library.sight is not None:
+                self._library.sight.free(part)
+
+    def _leave(self, running: Running) -> None:
         self._library.free_sampler(running.chain)
+        self._forget(running.todo)
         running.slot.running = None
 
     # -- one step ----------------------------------------------------------------------------------------------------
@@ -220,51 +218,78 @@ class BatchBinding:
     def _step(self) -> None:
         rows: list[tuple[int, int, int, bool]] = []
         active = [slot.running for slot in self._slots if slot.running is not None]
+        self._show_picture(active)
         for one in active:
             one.row = -1
             if one.next >= 0:
                 one.row = len(rows)
-                rows.append((one.next, len(one.slot.tokens), one.slot.number, True))
-                one.slot.tokens.append(one.next)
+                self._put(one, one.next, rows)
         for one in active:
             self._add_prompt(one, rows)
-        self._library.decode(rows)
-        ready: list[tuple[_Running, list[Event], bool]] = []
-        for one in active:
-            if one.row >= 0:
-                try:
-                    ready.append((one, *self._advance(one)))
-                except Exception as error:  # noqa: BLE001 -- nor one bad answer
-                    one.feed.fail(_typed(error))
-                    self._leave(one)
-        # All events of the step together, so that one wake-up carries them.
-        for one, events, ended in ready:
-            if ended:
-                one.feed.end(events)
-                self._leave(one)
-            elif events:
-                one.feed.send(events)
-
-    def _add_prompt(self, one: _Running, rows: list[tuple[int, int, int, bool]]) -> None:
-        left = len(one.prompt) - one.done
-        take = min(left, self._library.n_batch - len(rows))
-        if take <= 0:
+        if not rows:
             return
-        chunk = one.prompt[one.done : one.done + take]
-        one.done += take
-        for token in chunk:
-            rows.append((token, len(one.slot.tokens), one.slot.number, False))
-            one.slot.tokens.append(token)
-        if one.done == len(one.prompt):
-            one.row = len(rows) - 1
-            rows[-1] = (*rows[-1][:3], True)
+        self._library.decode(rows)
+        step: list[tuple[Feed, Sequence[Event], bool]] = []
+        for one in active:
+            if one.row < 0:
+                continue
+            try:
+                events, ended = self._advance(one)
+            except Exception as error:  # noqa: BLE001 -- nor one bad answer
+                one.feed.fail(_typed(error))
+                self._leave(one)
+                continue
+            if ended:
+                self._leave(one)
+            if ended or events:
+                step.append(one.letter(events, ended=ended))
+        send_all(step)
 
-    def _advance(self, one: _Running) -> tuple[list[Event], bool]:
+    def _show_picture(self, active: list[Running]) -> None:
+        """One picture in each step, for it holds up everybody."""
+        for one in active:
+            picture = one.todo[0] if one.todo else []
+            if not isinstance(picture, list):
+                one.todo.popleft()
+                one.slot.seen = True
+                try:
+                    one.position = self._library.show(picture, one.slot.number, one.position)
+                finally:
+                    self._forget([picture])
+                return
+
+    def _put(self, one: Running, token: int, rows: list[tuple[int, int, int, bool]], *, wanted: bool = True) -> None:
+        rows.append((token, one.position, one.slot.number, wanted))
+        one.position += 1
+        one.slot.hold(token)
+
+    def _add_prompt(self, one: Running, rows: list[tuple[int, int, int, bool]]) -> None:
+        if not one.todo:
+            return
+        part = one.todo[0]
+        if not isinstance(part, list):
+            return
+        take = min(len(part), self._library.n_batch - len(rows))
+        last = take == len(part) and len(one.todo) == 1
+        for at in range(take):
+            self._put(one, part[at], rows, wanted=last and at == take - 1)
+        if take < len(part):
+            one.todo[0] = part[take:]
+            return
+        one.todo.popleft()
+        if last:
+            one.row = len(rows) - 1
+            if isinstance(one.feed, Voice):
+                one.feed.together.prompt_read = True
+
+    def _advance(self, one: Running) -> tuple[list[Event], bool]:
         """Sample a token; its events, and whether it was the last."""
         library = self._library
         scores = None
         if one.ask.logprobs is not None:
             scores = library.logits(one.row).copy()  # sampling changes them in place
+        if one.made < one.ask.min_tokens and not one.ask.guided:  # a shape that is complete allows nothing but the end
+            library.forbid_ending(one.row, one.ask.stop_ids)
         token = library.sample(one.chain, one.row)
         one.made += 1
         one.next = token
@@ -272,12 +297,13 @@ class BatchBinding:
         if not one.started:
             one.started = True
             events.append(Start(id=f"chatcmpl-{secrets.token_hex(12)}", model=self._settings.model))
-            events.append(UsageUpdate(Usage(input_tokens=len(one.prompt), cached_tokens=one.cached)))
+            events.append(UsageUpdate(Usage(input_tokens=one.prompt_tokens, cached_tokens=one.cached)))
         reason = FinishReason.STOP
-        ended = library.ends(token)
+        named = token in one.ask.stop_ids
+        ended = named or library.ends(token)
         if not ended:
-            logprob = None if scores is None else _logprob(library, scores, token, one.ask.logprobs or 0)
-            events += one.answer.feed(library.piece(token), logprob)
+            logprob = None if scores is None else logprob_entry(library.shown, scores, token, one.ask.logprobs or 0)
+            events += one.answer.feed(library.piece(token, special=not one.ask.skip_special), logprob)
             ended = one.answer.matched is not None
             if not ended and one.made >= one.limit:
                 ended, reason = True, FinishReason.LENGTH
@@ -285,7 +311,7 @@ class BatchBinding:
             events += one.answer.close()
             if one.answer.calls and reason is FinishReason.STOP:
                 reason = FinishReason.TOOL_CALLS
-            events.append(Finish(reason, matched=one.answer.matched))
+            events.append(Finish(reason, matched=token if named else one.answer.matched))
             events.append(UsageUpdate(one.usage))
         return events, ended
 
@@ -295,47 +321,3 @@ def _typed(error: Exception) -> AsyncInferError:
         return error
     _log.error("llama.cpp failed in one request", exc_info=error)
     return EngineError(f"llama.cpp failed in this request: {error!r}")
-
-
-def _common(held: list[int], prompt: list[int]) -> int:
-    """Length of the common beginning."""
-    for at, (one, other) in enumerate(zip(held, prompt, strict=False)):
-        if one != other:
-            return at
-    return min(len(held), len(prompt))
-
-
-def _grammar(ask: Ask) -> str | None:
-    if ask.schema is not None:
-        return schema_grammar(ask.schema)
-    if not ask.must_call or not ask.tools:
-        return shape(ask)
-    calls = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": tool["function"]["name"]},
-                "arguments": tool["function"].get("parameters") or {"type": "object"},
-            },
-            "required": ["name", "arguments"],
-        }
-        for tool in ask.tools
-    ]
-    rules = schema_grammar({"anyOf": calls} if len(calls) > 1 else calls[0])
-    rules = "\n".join("call" + rule[4:] if rule.startswith("root ") else rule for rule in rules.splitlines())
-    return f'root ::= "{TOOL_OPEN}\\n" call "\\n{TOOL_CLOSE}"\n{rules}'
-
-
-def _logprob(library: Library, scores: Any, token: int, alternatives: int) -> dict[str, Any]:
-    """One entry in the OpenAI shape: the logarithm of the model's own probability, before any sampling parameter."""
-    import numpy as np
-
-    top = scores.max()
-    logs = scores - (top + np.log(np.exp(scores - top).sum()))
-
-    def entry(one: int) -> dict[str, Any]:
-        piece = library.piece(one, special=True)
-        return {"token": piece.decode("utf-8", "replace"), "logprob": float(logs[one]), "bytes": list(piece)}
-
-    best = np.argsort(-logs, kind="stable")[:alternatives] if alternatives else ()
-    return {**entry(token), "top_logprobs": [entry(int(one)) for one in best]}

@@ -20,7 +20,13 @@ Who went through compiling llama-cpp-python (for a GPU, for their CPU) wants it 
 
 
 class Binding(Protocol):
-    """A loaded model that answers many requests at once."""
+    """A loaded model that answers many requests at once.
+
+    Attributes:
+        sees: once it is loaded, whether the model reads pictures.
+    """
+
+    sees: bool
 
     def load(self) -> None:
         """Load the model; blocks. Raises `AsyncInferError`. If `close` came first, what was loaded is freed again."""
@@ -55,6 +61,14 @@ def choose(wanted: str | None) -> str:
         f"the llama.cpp engine needs {wanted or 'a binding of llama.cpp'}, which is not installed: "
         f"pip install 'asyncinfer[{extra}]'"
     )
+
+
+def installed(wanted: str | None) -> str | None:
+    """As `choose`, but None where it raises."""
+    try:
+        return choose(wanted)
+    except (ConfigError, MissingDependencyError):
+        return None
 
 
 def make(settings: Settings) -> Binding:

@@ -5,11 +5,12 @@ The words are those of tools/server/README.md of llama.cpp.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...errors import AsyncInferError, BadRequestError, ContextLengthError, EngineError, ProtocolError
+from ...errors import AsyncInferError, BadRequestError, ConfigError, ContextLengthError, EngineError, ProtocolError
 from ...events import (
     Event,
     Finish,
@@ -35,7 +36,7 @@ def request_body(ask: Ask, context: int) -> dict[str, Any]:
     ``context`` is the number of tokens that penalties look back on.
     """
     body: dict[str, Any] = {
-        "messages": ask.messages,
+        "messages": _with_images(ask),
         "stream": True,
         "stream_options": {"include_usage": True},
         "return_progress": True,
@@ -56,12 +57,18 @@ def request_body(ask: Ask, context: int) -> dict[str, Any]:
         body["verbose"] = True  # the last chunk then says which one it was
     if ask.logit_bias:
         body["logit_bias"] = [[token, bias] for token, bias in ask.logit_bias.items()]
-    if ask.logprobs is not None:
+    if ask.logprobs is not None or ask.stop_ids:  # the entry of a token says its id
         body["logprobs"] = True
-        body["top_logprobs"] = ask.logprobs
+        body["top_logprobs"] = max(1, ask.logprobs or 0)  # with none there are no entries at all
     if ask.prompt is not None:
         _as_completion(body, ask)
         return body
+    if ask.tools and ask.stop_ids:
+        raise ConfigError(
+            "xllamacpp does not say the ids of tokens where tools are offered, and so cannot stop at stop_token_ids; "
+            "use stop_strings, or model_kwargs={'binding': 'llama-cpp-python'}",
+            path="generation.stop_token_ids",
+        )
     if ask.tools:
         body["tools"] = ask.tools
         body["tool_choice"] = "required" if ask.must_call else "auto"
@@ -75,12 +82,38 @@ def request_body(ask: Ask, context: int) -> dict[str, Any]:
     return body
 
 
+def _with_images(ask: Ask) -> list[dict[str, Any]]:
+    """The messages with every picture in its place, as a data: URL."""
+    if not ask.images:
+        return ask.messages
+    pictures = iter(ask.images)
+
+    def part(item: dict[str, Any]) -> dict[str, Any]:
+        if item["type"] != "image":
+            return item
+        url = "data:image;base64," + b64encode(next(pictures)).decode("ascii")
+        return {"type": "image_url", "image_url": {"url": url}}
+
+    return [
+        {**message, "content": [part(item) for item in message["content"]]}
+        if isinstance(message["content"], list)
+        else message
+        for message in ask.messages
+    ]
+
+
 def _as_completion(body: dict[str, Any], ask: Ask) -> None:
     """What ``/v1/completions`` calls otherwise than ``/v1/chat/completions``."""
+    if ask.images:  # (the server keeps its word for a picture's place to itself)
+        raise ConfigError(
+            "xllamacpp takes images in conversations only; for a bare Prompt with images use "
+            "model_kwargs={'binding': 'llama-cpp-python'}",
+            path="prompt.multi_modal_data",
+        )
     del body["messages"]
     body["prompt"] = ask.prompt
-    if ask.logprobs is not None:
-        body["n_probs"] = max(1, body.pop("top_logprobs"))
+    if "top_logprobs" in body:
+        body["n_probs"] = body.pop("top_logprobs")
     if ask.schema is not None:
         body["json_schema"] = ask.schema
     grammar = shape(ask)
@@ -166,16 +199,23 @@ _REASONS = {
 class ChunkReader:
     """The chunks of one answer of llama-server as events.
 
+    Args:
+        ask: whose answer.
+
     Attributes:
-        finished: the chunk with the finish reason was seen.
+        finished: the answer is complete.
+        stopped: one of the request's own stop tokens has ended it, which the server does not know: stop it there.
     """
 
-    __slots__ = ("_prompt", "_started", "finished")
+    __slots__ = ("_ask", "_made", "_progress", "_started", "finished", "stopped")
 
-    def __init__(self) -> None:
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
         self._started = False
-        self._prompt = False
+        self._progress: _Progress | None = None
+        self._made = 0
         self.finished = False
+        self.stopped = False
 
     def feed(self, text: str) -> list[Event]:
         """The events of one chunk; none is usual while the prompt is read.
@@ -194,8 +234,8 @@ class ChunkReader:
             self._started = True
             events.append(Start(id=chunk.id, model=chunk.model))
         progress = chunk.prompt_progress
-        if progress is not None and not self._prompt:
-            self._prompt = True  # known before the first token, for a call that does not live to see its last
+        if progress is not None and self._progress is None:
+            self._progress = progress  # known before the first token, for a call that does not live to see its last
             events.append(UsageUpdate(Usage(input_tokens=progress.total, cached_tokens=progress.cache)))
         for choice in chunk.choices:
             self._choice(choice, chunk.verbose, events)
@@ -215,6 +255,12 @@ class ChunkReader:
     def _choice(self, choice: _Choice, verbose: _Verbose | None, events: list[Event]) -> None:
         delta = choice.delta or _Delta(content=choice.text)
         logprobs = choice.logprobs.content if choice.logprobs is not None else None
+        if logprobs:
+            self._made += len(logprobs)
+            if any(entry.get("id") in self._ask.stop_ids for entry in logprobs):
+                self._stop(logprobs[-1]["id"], events)
+                return
+            logprobs = self._wanted(logprobs)
         if delta.reasoning_content:
             events.append(ReasoningDelta(delta.reasoning_content))
         if delta.content or logprobs:
@@ -234,6 +280,18 @@ class ChunkReader:
             matched = (verbose.stopping_word or None) if verbose is not None else None
             reason = _REASONS.get(choice.finish_reason, FinishReason.UNKNOWN)
             events.append(Finish(reason, matched=matched, raw=choice.finish_reason))
+
+    def _stop(self, token: int, events: list[Event]) -> None:
+        self.finished = self.stopped = True
+        events.append(Finish(FinishReason.STOP, matched=token))
+        read = self._progress or _Progress()
+        usage = Usage(input_tokens=read.total, output_tokens=self._made, cached_tokens=read.cache)
+        events.append(UsageUpdate(usage))
+
+    def _wanted(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+        if self._ask.logprobs is None:
+            return None
+        return [{**entry, "top_logprobs": entry["top_logprobs"][: self._ask.logprobs]} for entry in entries]
 
 
 def _refusal(error: _Error) -> AsyncInferError:

@@ -25,6 +25,11 @@ _SUPPORTED = frozenset(
         "min_p",
         "seed",
         "stop_strings",
+        "stop_token_ids",
+        "min_new_tokens",
+        "skip_special_tokens",
+        "use_sampling",
+        "n",
         "frequency_penalty",
         "presence_penalty",
         "repetition_penalty",
@@ -35,7 +40,10 @@ _SUPPORTED = frozenset(
         "tool_choice",
     }
 )
-"""`GenerationParams` fields that both bindings honour."""
+"""`GenerationParams` fields that both bindings honour, but for those in `_ONLY_COMPILED`."""
+
+_ONLY_COMPILED = frozenset({"min_new_tokens", "skip_special_tokens"})
+"""Those of them that ``llama-cpp-python`` alone can honour: llama-server has no such thing for each request."""
 
 
 class LlamaCppInferenceEngine(Engine):
@@ -77,6 +85,18 @@ class LlamaCppInferenceEngine(Engine):
     def get_supported_params(cls) -> set[str]:
         return set(_SUPPORTED)
 
+    def unsupported(self, request: Request) -> list[str]:
+        names = super().unsupported(request)
+        asked = [name for name in request.chosen if name in _ONLY_COMPILED]
+        if not asked:
+            return names
+        from .binding import installed
+
+        if installed(self.model_params.model_kwargs.get("binding")) != "xllamacpp":
+            return names
+        fields = type(request.generation).model_fields
+        return names + [name for name in asked if getattr(request.generation, name) != fields[name].get_default()]
+
     async def list_models(self, *, chat_only: bool = False) -> list[str]:  # noqa: ARG002
         return [self._settings.model]
 
@@ -110,7 +130,7 @@ class LlamaCppInferenceEngine(Engine):
         if binding is None:
             raise EngineClosedError("the engine is closed", provider=self.name)
         feed = Feed()
-        binding.submit(read(request), feed)
+        binding.submit(read(request, images=binding.sees), feed)
         return feed
 
 

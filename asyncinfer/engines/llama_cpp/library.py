@@ -10,16 +10,20 @@ import ctypes
 import logging
 from typing import TYPE_CHECKING, Any
 
-from ...errors import BadRequestError, ConfigError, EngineError
+from ...errors import BadRequestError, EngineError
 from ..local.messages import for_templates
 from .gguf import context_length
-from .settings import DEFAULT_CONTEXT
+from .loading import apply_adapters, load_model, make_context, set_log
+from .sampling import make_chain
+from .sight import PLACE, Sight
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ..local.ask import Ask
     from .settings import Settings
+    from .sight import Picture
 
 _log = logging.getLogger("asyncinfer")
 
@@ -29,18 +33,10 @@ _CHATML = (
 )
 """For models that bring no chat template of their own."""
 
-_quiet: Any = None
-"""The C callback that swallows the library's log; the library keeps its address, so it must never be collected."""
-
-
-def _set_log(lib: Any, verbose: bool) -> None:
-    global _quiet
-    if verbose:
-        lib.llama_log_set(None, ctypes.c_void_p(0))
-        return
-    if _quiet is None:
-        _quiet = lib.llama_log_callback(lambda _level, _text, _data: None)
-    lib.llama_log_set(_quiet, ctypes.c_void_p(0))
+_LACKING = dict.fromkeys(
+    ("draft", "draft_n_max", "draft_n_min", "draft_p_min"),
+    "model_kwargs={'binding': 'xllamacpp'} has speculative decoding",
+)
 
 
 class Library:
@@ -57,78 +53,62 @@ class Library:
 
         self._lib: Any = llama_cpp
         path = settings.file()
-        trained = context_length(path)
-        self.n_ctx = settings.n_ctx or min(DEFAULT_CONTEXT, trained or DEFAULT_CONTEXT)
+        projector = settings.projector_file(path)
+        self.n_ctx = settings.context(context_length(path))
         self.n_batch = settings.n_batch
+        self.sight: Sight | None = None
         self._model: Any = None
         self._ctx: Any = None
         self._batch: Any = None
-        self._adapter: Any = None
         self._pieces: dict[tuple[int, bool], bytes] = {}
-        _set_log(llama_cpp, settings.verbose)
+        self._ending: dict[int, bool] = {}
+        set_log(llama_cpp, settings.verbose)
+        settings.lacks("llama-cpp-python", _LACKING)
         llama_cpp.llama_backend_init()
         try:
             self._open(settings, str(path))
+            self._look(settings, projector)
+            self._prepare_chat(settings)
         except BaseException:
             self.close()
             raise
-        self._prepare_chat(settings)
 
     def _open(self, settings: Settings, path: str) -> None:
         lib = self._lib
-        self._split = (ctypes.c_float * 128)(*settings.tensor_split)
-        how = lib.llama_model_default_params()
-        how.n_gpu_layers = settings.n_gpu_layers
-        how.main_gpu = settings.main_gpu
-        how.load_mode = int(settings.use_mmap) + 2 * int(settings.use_mlock)
-        if settings.tensor_split:
-            how.tensor_split = self._split
-        self._model = lib.llama_model_load_from_file(path.encode(), how)
-        if not self._model:
-            raise EngineError(
-                f"{path} could not be loaded by llama-cpp-python (model_kwargs={{'verbose': True}} shows why)"
-            )
-        what = lib.llama_context_default_params()
-        what.n_ctx = settings.slots * self.n_ctx
-        what.n_seq_max = settings.slots
-        what.kv_unified = False
-        what.n_batch = settings.n_batch
-        what.n_ubatch = settings.n_ubatch
-        what.n_threads = settings.n_threads
-        what.n_threads_batch = settings.n_threads_batch
-        what.rope_freq_base = settings.rope_freq_base
-        what.rope_freq_scale = settings.rope_freq_scale
-        what.no_perf = True
-        if settings.flash_attn is not None:
-            what.flash_attn_type = int(settings.flash_attn)
-        self._ctx = lib.llama_init_from_model(self._model, what)
-        if not self._ctx:
-            raise EngineError(
-                f"no memory for {settings.slots} sequences of {self.n_ctx} tokens; lower model_kwargs.n_ctx or "
-                "n_parallel"
-            )
-        if settings.adapter is not None:
-            self._adapter = lib.llama_adapter_lora_init(self._model, str(settings.adapter).encode())
-            if not self._adapter:
-                raise EngineError(f"the adapter {settings.adapter} does not fit the model {path}")
-            adapters = (lib.llama_adapter_lora_p_ctypes * 1)(self._adapter)
-            lib.llama_set_adapters_lora(self._ctx, adapters, 1, (ctypes.c_float * 1)(1.0))
+        self._model = load_model(lib, settings, path)
+        self._ctx = make_context(lib, settings, self._model, self.n_ctx)
+        apply_adapters(lib, settings, self._model, self._ctx)
         self.n_ctx = int(lib.llama_n_ctx_seq(self._ctx))
+        self._window = self.n_ctx if settings.penalty_window is None else settings.penalty_window
         self._memory = lib.llama_get_memory(self._ctx)
+        # Of a model whose layers look back only so far, the memory beyond is gone: 0 where every layer sees everything.
+        self._reach = 0 if settings.swa_full else int(lib.llama_model_n_swa(self._model))
         self._vocab = lib.llama_model_get_vocab(self._model)
         self.n_vocab = int(lib.llama_vocab_n_tokens(self._vocab))
         self._batch = lib.llama_batch_init(settings.n_batch, 0, 1)
 
+    def _look(self, settings: Settings, projector: Path | None) -> None:
+        if projector is None:
+            return
+        try:
+            self.sight = Sight(settings, projector, self._model)
+        except EngineError as error:
+            if settings.projector is not None:  # it was asked for, not only found
+                raise
+            _log.warning("%s reads text only: %s", settings.model, error)
+
     def close(self) -> None:
         """Free everything, in the order that the library wants."""
         lib = self._lib
+        if self.sight is not None:
+            self.sight.close()
         if self._batch is not None:
             lib.llama_batch_free(self._batch)
         if self._ctx:
             lib.llama_free(self._ctx)
         if self._model:
-            lib.llama_model_free(self._model)  # and its adapter
-        self._batch = self._ctx = self._model = self._adapter = None
+            lib.llama_model_free(self._model)  # and its adapters
+        self._batch = self._ctx = self._model = self.sight = None
 
     # -- chat template -----------------------------------------------------------------------------------------------
 
@@ -148,7 +128,6 @@ class Library:
                 template=template, eos_token=self._special(lib.llama_vocab_eos(self._vocab)), bos_token=self._bos
             )
         except Exception as error:
-            self.close()
             raise EngineError(f"the chat template of {settings.model} is not valid Jinja: {error}") from error
 
     def _special(self, token: int) -> str:
@@ -158,7 +137,7 @@ class Library:
         """The conversation as text. Raises `BadRequestError` if the template refuses it."""
         try:
             answer = self._format(
-                messages=for_templates(ask.messages),
+                messages=self._marked(for_templates(ask.messages)),
                 tools=ask.tools,
                 **ask.template_kwargs,
             )
@@ -166,10 +145,22 @@ class Library:
             raise BadRequestError(f"the model's chat template refuses the conversation: {error}") from error
         return str(answer.prompt)
 
+    def _marked(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The same messages with a marker, which is text to the template, in the place of each picture."""
+        if self.sight is None:
+            return messages
+        marker = self.sight.marker
+        return [
+            {**message, "content": "".join(part.get("text", marker) for part in message["content"])}
+            if isinstance(message["content"], list)
+            else message
+            for message in messages
+        ]
+
     def tokenize(self, text: str) -> list[int]:
         """Token ids of a prompt, with a first token where the model wants one and the template has none."""
         lib = self._lib
-        add = bool(lib.llama_vocab_get_add_bos(self._vocab)) and not (self._bos and text.startswith(self._bos))
+        add = self._wants_first(text)
         data = text.encode()
         room = len(data) + 8
         while True:
@@ -178,6 +169,20 @@ class Library:
             if count >= 0:
                 return list(ids[:count])
             room = -count
+
+    def _wants_first(self, text: str) -> bool:
+        return bool(self._lib.llama_vocab_get_add_bos(self._vocab)) and not (self._bos and text.startswith(self._bos))
+
+    def read(self, ask: Ask, text: str | list[int]) -> list[list[int] | Picture]:
+        """A prompt as runs of tokens and pictures. Raises `BadRequestError`."""
+        if not isinstance(text, str):
+            return [self.checked(text)]
+        if self.sight is None or not ask.images:
+            return [self.tokenize(text)]
+        if ask.prompt is not None:
+            text = text.replace(PLACE, self.sight.marker)
+            text = text if self.sight.marker in text else self.sight.marker * len(ask.images) + text
+        return self.sight.read(text, ask.images, add_special=self._wants_first(text))
 
     def checked(self, tokens: list[int]) -> list[int]:
         """The tokens of a prompt, all of which the model knows: the library would abort. Raises `BadRequestError`."""
@@ -200,9 +205,26 @@ class Library:
             known = self._pieces[token, special] = buffer.raw[:count]
         return known
 
+    def shown(self, token: int) -> bytes:
+        """The bytes of a token, a special one too."""
+        return self.piece(token, special=True)
+
     def ends(self, token: int) -> bool:
         """Whether the token ends an answer."""
-        return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+        known = self._ending.get(token)
+        if known is None:
+            known = self._ending[token] = bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+        return known
+
+    def forbid_ending(self, row: int, further: Sequence[int]) -> None:
+        """Let no token that ends an answer be sampled at a row, nor one of ``further``."""
+        if len(self._ending) < self.n_vocab:
+            for token in range(self.n_vocab):
+                self.ends(token)
+            self._endings = [token for token, ends in self._ending.items() if ends]
+        scores = self.logits(row)
+        scores[self._endings] = -float("inf")
+        scores[list(further)] = -float("inf")
 
     # -- decoding ----------------------------------------------------------------------------------------------------
 
@@ -228,8 +250,22 @@ class Library:
             raise EngineError(f"llama.cpp could not decode a batch of {len(rows)} tokens (code {code})")
 
     def keep(self, sequence: int, length: int) -> bool:
-        """Drop a sequence's memory from position ``length`` on; False if this kind of model cannot."""
-        return bool(self._lib.llama_memory_seq_rm(self._memory, sequence, length, -1))
+        """Drop a sequence's memory from position ``length`` on; False if this kind of model cannot go back there."""
+        lib = self._lib
+        if not lib.llama_memory_seq_rm(self._memory, sequence, length, -1):
+            return False
+        if length and self._reach:
+            return bool(lib.llama_memory_seq_pos_min(self._memory, sequence) <= max(0, length - self._reach))
+        return True
+
+    def copy(self, source: int, sequence: int) -> None:
+        """Give a sequence, whose own memory is empty, the memory of another."""
+        self._lib.llama_memory_seq_cp(self._memory, source, sequence, -1, -1)
+
+    def show(self, picture: Picture, sequence: int, position: int) -> int:
+        """Decode a picture into a sequence; the position behind it. Raises `EngineError`."""
+        assert self.sight is not None
+        return self.sight.show(self._ctx, picture, sequence, position)
 
     def logits(self, row: int) -> Any:
         """The raw scores at a row, a numpy view that the next step overwrites."""
@@ -239,46 +275,9 @@ class Library:
 
     # -- sampling ----------------------------------------------------------------------------------------------------
 
-    def sampler(self, ask: Ask, grammar: str | None, prompt: Sequence[int]) -> Any:
+    def sampler(self, ask: Ask, prompt: Sequence[int]) -> Any:
         """A chain of samplers for one answer. Raises `ConfigError` for a grammar that is none."""
-        lib = self._lib
-        chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-        try:
-            for stage in self._stages(ask, grammar, prompt):
-                lib.llama_sampler_chain_add(chain, stage)
-        except BaseException:
-            lib.llama_sampler_free(chain)
-            raise
-        return chain
-
-    def _stages(self, ask: Ask, grammar: str | None, prompt: Sequence[int]) -> Any:
-        lib = self._lib
-        if ask.logit_bias:
-            biases = (lib.llama_logit_bias * len(ask.logit_bias))(*ask.logit_bias.items())
-            yield lib.llama_sampler_init_logit_bias(self.n_vocab, len(biases), biases)
-        if ask.repetition_penalty != 1.0 or ask.frequency_penalty or ask.presence_penalty:
-            penalties = lib.llama_sampler_init_penalties(
-                self.n_vocab, self.n_ctx, ask.repetition_penalty, ask.frequency_penalty, ask.presence_penalty
-            )
-            for token in prompt:  # as llama-server does
-                lib.llama_sampler_accept(penalties, token)
-            yield penalties
-        if grammar is not None:
-            compiled = lib.llama_sampler_init_grammar(self._vocab, grammar.encode(), b"root")
-            if not compiled:
-                raise ConfigError("the grammar is not valid GBNF", path="generation.guided_decoding")
-            yield compiled
-        if ask.temperature <= 0:
-            yield lib.llama_sampler_init_greedy()
-            return
-        if ask.top_k > 0:
-            yield lib.llama_sampler_init_top_k(ask.top_k)
-        if ask.top_p < 1:
-            yield lib.llama_sampler_init_top_p(ask.top_p, 1)
-        if ask.min_p > 0:
-            yield lib.llama_sampler_init_min_p(ask.min_p, 1)
-        yield lib.llama_sampler_init_temp(ask.temperature)
-        yield lib.llama_sampler_init_dist(lib.LLAMA_DEFAULT_SEED if ask.seed is None else ask.seed & 0xFFFFFFFF)
+        return make_chain(self._lib, self._vocab, ask, prompt, n_vocab=self.n_vocab, window=self._window)
 
     def sample(self, chain: Any, row: int) -> int:
         """The next token, chosen and taken note of."""
@@ -287,17 +286,3 @@ class Library:
     def free_sampler(self, chain: Any) -> None:
         """Give a chain's memory back."""
         self._lib.llama_sampler_free(chain)
-
-
-def schema_grammar(schema: Any) -> str:
-    """A JSON schema as GBNF, by the library's own converter. Raises `ConfigError` for one that it cannot convert."""
-    import json
-
-    from llama_cpp.llama_grammar import json_schema_to_gbnf
-
-    try:
-        return str(json_schema_to_gbnf(json.dumps(schema)))
-    except Exception as error:
-        raise ConfigError(
-            f"generation.guided_decoding.json cannot be made a grammar: {error}", path="generation.guided_decoding.json"
-        ) from error

@@ -20,22 +20,23 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import threading
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ...errors import AsyncInferError, BadRequestError, EngineClosedError, EngineError
+from ..local.several import Several
 from ..worker import Crew
 from .chunks import ChunkReader, request_body
 from .gguf import context_length
-from .settings import DEFAULT_CONTEXT
+from .launching import launch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..local.ask import Ask
+    from ..local.several import Voice
     from ..worker import Feed
     from .settings import Settings
 
@@ -49,12 +50,12 @@ _stuck: list[Any] = []
 
 
 class _Job:
-    __slots__ = ("bare", "body", "feed")
+    __slots__ = ("ask", "body", "feed")
 
-    def __init__(self, body: str, feed: Feed, *, bare: bool) -> None:
+    def __init__(self, body: str, feed: Feed | Voice, ask: Ask) -> None:
         self.body = body
-        self.bare = bare
         self.feed = feed
+        self.ask = ask
 
 
 class ServerBinding:
@@ -64,6 +65,7 @@ class ServerBinding:
         self._settings = settings
         self._server: Any = None
         self._context = 0
+        self.sees = False
         self._lock = threading.Lock()
         self._closing = False
         self._crew: Crew[_Job] = Crew("asyncinfer-llamacpp", settings.slots, self._serve, _died)
@@ -71,13 +73,13 @@ class ServerBinding:
     def load(self) -> None:
         settings = self._settings
         path = settings.file()
-        trained = context_length(path)
-        context = settings.n_ctx or min(DEFAULT_CONTEXT, trained or DEFAULT_CONTEXT)
+        projector = settings.projector_file(path)
+        context = settings.context(context_length(path))
         self._read_ahead(path)
         if self._closing:
             return
         try:
-            server = _start(settings, str(path), context)
+            server = launch(settings, str(path), context, projector)
         except Exception as error:
             raise EngineError(
                 f"{path} could not be loaded by xllamacpp: {error} (model_kwargs={{'verbose': True}} shows why)"
@@ -86,6 +88,7 @@ class ServerBinding:
             if not self._closing:
                 self._context = context
                 self._server = server
+                self.sees = projector is not None
 
     def _read_ahead(self, path: Path) -> None:
         """Bring the file into the page cache, in pieces, without the interpreter's lock."""
@@ -97,8 +100,9 @@ class ServerBinding:
                 pass
 
     def submit(self, ask: Ask, feed: Feed) -> None:
-        body = msgspec.json.encode(request_body(ask, self._context)).decode()
-        self._crew.submit(_Job(body, feed, bare=ask.prompt is not None))
+        for one, voice in [(ask, feed)] if ask.n == 1 else Several(feed, ask.n).asks(ask):
+            body = msgspec.json.encode(request_body(one, self._context)).decode()
+            self._crew.submit(_Job(body, voice, one))
 
     def close(self) -> None:
         with self._lock:
@@ -121,7 +125,7 @@ class ServerBinding:
             return
         if feed.cancelled:
             return
-        reader = ChunkReader()
+        reader = ChunkReader(job.ask)
         broken: list[AsyncInferError] = []
 
         def on_chunk(chunk: str) -> bool:
@@ -138,11 +142,11 @@ class ServerBinding:
                 return True
             if events:
                 feed.send(events)
-            return False
+            return reader.stopped
 
         try:
-            ask = server.handle_completions if job.bare else server.handle_chat_completions
-            ask(job.body, on_chunk)
+            chat = job.ask.prompt is None
+            (server.handle_chat_completions if chat else server.handle_completions)(job.body, on_chunk)
         except (ValueError, RuntimeError) as error:
             broken.append(BadRequestError(f"llama.cpp refuses the request: {error}"))
         if broken:
@@ -168,46 +172,3 @@ def _memory() -> int:
 def _died(job: _Job, error: BaseException) -> None:
     _log.error("a llama.cpp thread failed", exc_info=error)
     job.feed.fail(EngineError(f"the engine's thread failed: {error!r}"))
-
-
-def _start(settings: Settings, path: str, context: int) -> Any:
-    import xllamacpp
-
-    params = xllamacpp.CommonParams()
-    params.model.path = path
-    params.model_alias = {settings.model}
-    params.n_parallel = settings.slots
-    params.n_ctx = settings.slots * context
-    params.kv_unified = False
-    params.n_batch = settings.n_batch
-    params.n_ubatch = settings.n_ubatch
-    params.n_gpu_layers = settings.n_gpu_layers
-    params.main_gpu = settings.main_gpu
-    if settings.tensor_split:
-        shares = params.tensor_split
-        params.tensor_split = settings.tensor_split + [0.0] * (len(shares) - len(settings.tensor_split))
-    params.cpuparams.n_threads = settings.n_threads
-    params.cpuparams_batch.n_threads = settings.n_threads_batch
-    if settings.flash_attn is not None:
-        params.flash_attn_type = xllamacpp.llama_flash_attn_type(int(settings.flash_attn))
-    params.load_mode = xllamacpp.llama_load_mode(int(settings.use_mmap) + 2 * int(settings.use_mlock))
-    params.rope_freq_base = settings.rope_freq_base
-    params.rope_freq_scale = settings.rope_freq_scale
-    if settings.adapter is not None:
-        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(settings.adapter), 1.0)]
-    if settings.chat_template is not None:
-        params.chat_template = settings.chat_template
-    params.warmup = False
-    kinds = xllamacpp.ggml_backend_dev_type
-    gpus = (kinds.GGML_BACKEND_DEVICE_TYPE_GPU, kinds.GGML_BACKEND_DEVICE_TYPE_IGPU)
-    params.fit_params = any(device["type"] in gpus for device in xllamacpp.get_device_info())
-    params.cache_ram_mib = 0
-    params.api_keys = [secrets.token_urlsafe(32)]
-    params.hostnames = ["127.0.0.1"]
-    params.n_threads_http = 1
-    params.ui = False
-    params.endpoint_slots = False
-    params.verbosity = 3 if settings.verbose else -1
-    server = xllamacpp.Server(params)
-    server.handle_completions({"prompt": "a", "max_tokens": 1})
-    return server

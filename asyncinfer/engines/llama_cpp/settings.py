@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ConfigError, EngineError, MissingDependencyError
+from ...errors import ConfigError
 from ...models import EMBEDDED_MODEL, embedded_model
+from .locate import adapters, find, find_projector
+from .options import ELSEWHERE, OPTIONS, flag, word
 
 if TYPE_CHECKING:
     from ...params import ModelParams
+
+__all__ = ["DEFAULT_CONTEXT", "Settings", "find", "read"]
 
 _log = logging.getLogger("asyncinfer")
 
@@ -24,25 +27,28 @@ _SMALL_MODEL = 256 * 2**20
 _TINY_MODEL = 32 * 2**20
 """Bytes of a model whose steps are shorter than what it takes several threads to agree on one."""
 _SLOTS, _SLOTS_SMALL = 4, 16
-_HUB_FILE = "*8_0.gguf"
+_GIVEN_TWICE = {"lora", "lora_path", "lora_scale"}
 
 
 @dataclass(slots=True)
 class Settings:
-    """How to load and run a model.
+    """How to load and run a model. What has no line here means what it means to llama.cpp (`options.OPTIONS`).
 
     Attributes:
         model: a path, the embedded model's name, or a Hub repository id.
         binding: which binding; None for the best one installed.
         slots: sequences that decode together.
         n_ctx: tokens of context of *each* sequence (the cache holds ``slots * n_ctx``; llama.cpp rounds it up to a
-            multiple of 256); None for the smaller of `DEFAULT_CONTEXT` and what the model was trained with.
+            multiple of 256); 0 for all that the model was trained with; None for that, and `DEFAULT_CONTEXT` at most.
         n_batch: tokens in one decoding call; ``n_ubatch`` of them at a time on the device.
         n_threads: CPU threads for single tokens, ``n_threads_batch`` for prompts.
         n_gpu_layers: -1 for all.
         flash_attn: None lets the library decide.
         filename: glob of the file within a directory or repository.
-        adapter: a LoRA adapter as GGUF.
+        adapters: LoRA adapters as GGUF, each with its scale.
+        projector: path or glob of the vision part; None looks beside the model, and ``""`` does without.
+        draft: GGUF file of a small model that proposes tokens to the large one.
+        penalty_window: tokens that penalties look back on; None for all of the context.
         chat_template: Jinja source that replaces the model's own.
         verbose: let the library write its log to stderr.
     """
@@ -54,47 +60,71 @@ class Settings:
     n_batch: int = 2048
     n_ubatch: int = 512
     n_threads: int = 1
-    n_threads_batch: int = 1
+    n_threads_batch: int = 0
+    numa: int = 0
     n_gpu_layers: int = -1
     main_gpu: int = 0
+    split_mode: int | None = None
     tensor_split: list[float] = field(default_factory=list)
+    offload_kqv: bool = True
+    op_offload: bool | None = None
     flash_attn: bool | None = None
     use_mmap: bool = True
     use_mlock: bool = False
+    check_tensors: bool = False
+    type_k: int | None = None
+    type_v: int | None = None
+    swa_full: bool | None = None
+    rope_scaling_type: int | None = None
     rope_freq_base: float = 0.0
     rope_freq_scale: float = 0.0
+    yarn_ext_factor: float | None = None
+    yarn_attn_factor: float | None = None
+    yarn_beta_fast: float | None = None
+    yarn_beta_slow: float | None = None
+    yarn_orig_ctx: int | None = None
+    kv_overrides: dict[str, bool | int | float | str] = field(default_factory=dict)
     filename: str | None = None
     revision: str | None = None
-    adapter: Path | None = None
+    adapters: list[tuple[Path, float]] = field(default_factory=list)
+    projector: str | None = None
+    draft: Path | None = None
+    draft_n_max: int | None = None
+    draft_n_min: int | None = None
+    draft_p_min: float | None = None
+    penalty_window: int | None = None
     chat_template: str | None = None
     verbose: bool = False
 
     def file(self) -> Path:
-        """The model's file; may download it. See `find`."""
+        """The model's file; may download it. See `locate.find`."""
         return find(self.model, self.filename, self.revision)
 
+    def projector_file(self, path: Path) -> Path | None:
+        """The file with the vision part of the model at ``path``. See `locate.find_projector`."""
+        return None if self.projector == "" else find_projector(self.projector, self.model, path, self.revision)
 
-_INTEGERS = {
-    "n_ctx": 1,
-    "n_batch": 1,
-    "n_ubatch": 1,
-    "n_threads": 1,
-    "n_threads_batch": 1,
-    "n_gpu_layers": -1,
-    "main_gpu": 0,
-    "n_parallel": 1,
-    "n_seq_max": 1,
-}
-"""Whole numbers among the ``model_kwargs``, with the least value of each."""
-_FLAGS = {"flash_attn", "use_mmap", "use_mlock", "verbose"}
-_FLOATS = {"rope_freq_base", "rope_freq_scale"}
-_WORDS = {"binding", "filename"}
+    def context(self, trained: int | None) -> int:
+        """Tokens of context for each sequence of a model that was trained with so many."""
+        if self.n_ctx:
+            return self.n_ctx
+        return trained or DEFAULT_CONTEXT if self.n_ctx == 0 else min(DEFAULT_CONTEXT, trained or DEFAULT_CONTEXT)
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """Those of these fields that say something: the library's default stands for the others."""
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def lacks(self, binding: str, names: dict[str, str]) -> None:
+        """Warn of what is set and this binding does not have: field -> what to do instead."""
+        for name, advice in names.items():
+            if getattr(self, name) not in (None, {}, []):
+                _log.warning("%s does not have model_kwargs.%s; ignored (%s)", binding, name, advice)
 
 
 def read(params: ModelParams) -> Settings:
     """The settings that ``params`` describe.
 
-    ``model_kwargs`` that llama.cpp does not have are named in one warning and ignored.
+    ``model_kwargs`` and fields that llama.cpp does not have are named in a warning and ignored.
 
     Raises:
         ConfigError: a value is of the wrong type or out of range; ``path`` names it.
@@ -105,54 +135,88 @@ def read(params: ModelParams) -> Settings:
         settings.slots = _SLOTS_SMALL
     settings.n_threads = 1 if size is not None and size <= _TINY_MODEL else _cpus()
     settings.n_ctx = params.model_max_length
-    settings.revision = getattr(params, "model_revision", None)
+    settings.revision = params.model_revision
     settings.chat_template = _template(params.chat_template)
-    if params.adapter_model:
-        settings.adapter = _adapter(params.adapter_model)
-    threads_batch = None
+    _fields(settings, params)
     unknown = []
     for name, value in params.model_kwargs.items():
-        if name in _INTEGERS:
-            number = _integer(name, value)
-            if name in ("n_parallel", "n_seq_max"):
-                settings.slots = number
-            else:
-                setattr(settings, name, number)
-            threads_batch = number if name == "n_threads_batch" else threads_batch
-        elif name in _FLAGS:
-            setattr(settings, name, _typed(name, value, bool))
-        elif name in _FLOATS:
-            setattr(settings, name, float(_typed(name, value, (int, float))))
-        elif name in _WORDS:
-            setattr(settings, name, _typed(name, value, str))
-        elif name == "tensor_split":
-            settings.tensor_split = [float(_typed(name, share, (int, float))) for share in value]
-        else:
+        if name in OPTIONS:
+            target, reader = OPTIONS[name]
+            setattr(settings, target, reader(name, value))
+        elif not _special(settings, name, value):
             unknown.append(name)
-    settings.n_threads_batch = threads_batch or settings.n_threads
+    settings.adapters = adapters(params.adapter_model, params.model_kwargs)
+    settings.n_threads_batch = settings.n_threads_batch or settings.n_threads
+    settings.n_batch = max(settings.n_batch, settings.slots)  # a step decodes one token of each
     settings.n_ubatch = min(settings.n_ubatch, settings.n_batch)
-    if unknown:
-        _log.warning("llamacpp does not know the model_kwargs %s; ignored", ", ".join(sorted(unknown)))
+    _warn(unknown)
     return settings
 
 
-def _integer(name: str, value: Any) -> int:
-    number: int = _typed(name, value, int)
-    if number < _INTEGERS[name]:
-        raise ConfigError(
-            f"model.model_kwargs.{name} must be at least {_INTEGERS[name]}, not {value}",
-            path=f"model.model_kwargs.{name}",
-        )
-    return number
+def _special(settings: Settings, name: str, value: Any) -> bool:
+    """Options that are not one value for one field; whether ``name`` is one."""
+    if name in {"mmproj", "clip_model_path"}:
+        settings.projector = "" if value is False else None if value in (None, True) else word(name, value)
+    elif name == "draft_model":
+        settings.draft = _draft(word(name, value))
+    elif name == "low_vram":  # gone from llama.cpp; what it saved was the cache's place on the card
+        settings.offload_kqv = settings.offload_kqv and not flag(name, value)
+    else:
+        return name in _GIVEN_TWICE
+    return True
 
 
-def _typed(name: str, value: Any, kind: type | tuple[type, ...]) -> Any:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        wanted = kind.__name__ if isinstance(kind, type) else "number"
+def _draft(given: str) -> Path:
+    path = Path(given).expanduser()
+    if not path.is_file():
         raise ConfigError(
-            f"model.model_kwargs.{name} must be of type {wanted}, not {value!r}", path=f"model.model_kwargs.{name}"
+            f"model.model_kwargs.draft_model is {given!r}; it must be a GGUF file of the same vocabulary",
+            path="model.model_kwargs.draft_model",
         )
-    return value
+    return path
+
+
+_ATTENTION = {"flash_attention_2": True, "flash_attention_3": True, "eager": False}
+_NOT_HERE = {
+    "tokenizer_name": "the tokenizer in the GGUF file is used",
+    "tokenizer_pad_token": "nothing is padded",
+    "tokenizer_kwargs": "the tokenizer in the GGUF file is used",
+    "processor_kwargs": "mmproj brings its own",
+    "torch_dtype_str": "the precision is that of the GGUF file",
+    "compile": "there is nothing to compile",
+    "tool_call_parser": "it is a parser of vLLM",
+}
+"""`ModelParams` fields that mean nothing to llama.cpp."""
+
+
+def _fields(settings: Settings, params: ModelParams) -> None:
+    """What is said by fields that llama.cpp knows by another name, or not at all."""
+    fields = type(params).model_fields
+    for name, why in _NOT_HERE.items():
+        if getattr(params, name) != fields[name].get_default(call_default_factory=True):
+            _log.warning("llamacpp does not use model.%s; ignored (%s)", name, why)
+    if not params.load_pretrained_weights:
+        raise ConfigError(
+            "model.load_pretrained_weights is false; llama.cpp has no other weights than those of the file",
+            path="model.load_pretrained_weights",
+        )
+    if params.attn_implementation in _ATTENTION:
+        settings.flash_attn = _ATTENTION[params.attn_implementation]
+    devices = params.device_map
+    if devices == "cpu":
+        settings.n_gpu_layers = 0
+    elif isinstance(devices, str) and devices.startswith("cuda:") and devices[5:].isdigit():
+        settings.main_gpu, settings.split_mode = int(devices[5:]), 0
+    elif devices not in (None, "auto", "cuda", "mps", "balanced", "sequential"):
+        _log.warning("llamacpp does not understand model.device_map %r; ignored (%s)", devices, ELSEWHERE["device_map"])
+
+
+def _warn(unknown: list[str]) -> None:
+    for name in sorted(set(unknown) & set(ELSEWHERE)):
+        _log.warning("llamacpp ignores model_kwargs.%s: %s", name, ELSEWHERE[name])
+    foreign = sorted(set(unknown) - set(ELSEWHERE))
+    if foreign:
+        _log.warning("llamacpp does not know the model_kwargs %s; ignored", ", ".join(foreign))
 
 
 def _cpus() -> int:
@@ -173,74 +237,3 @@ def _template(given: str | None) -> str | None:
     if given and "{" not in given and Path(given).is_file():
         return Path(given).read_text(encoding="utf-8")
     return given
-
-
-def _adapter(given: str) -> Path:
-    path = Path(given).expanduser()
-    if path.suffix != ".gguf" or not path.is_file():
-        raise ConfigError(
-            f"model.adapter_model is {given!r}; llama.cpp needs a LoRA adapter in a .gguf file "
-            "(convert_lora_to_gguf.py of llama.cpp makes one)",
-            path="model.adapter_model",
-        )
-    return path
-
-
-# -- which file --------------------------------------------------------------------------------------------------------
-
-
-def find(model: str, filename: str | None = None, revision: str | None = None) -> Path:
-    """The GGUF file that ``model`` means; blocks, and may download.
-
-    Args:
-        model: a file, a directory with one GGUF model, the embedded model's name, or a Hub repository id.
-        filename: glob that picks one file of a directory or repository.
-        revision: of a repository.
-
-    Raises:
-        EngineError: there is no such file, or several are meant.
-        MissingDependencyError: it is a repository id, and ``huggingface_hub`` is not installed.
-    """
-    if model == EMBEDDED_MODEL:
-        return embedded_model("gguf")
-    path = Path(model).expanduser()
-    if path.is_file():
-        return path
-    if path.is_dir():
-        return path / _pick([item.name for item in path.iterdir()], filename or "*.gguf", str(path))
-    if model.endswith(".gguf") or model.startswith((".", "/", "~")) or model.count("/") != 1:
-        raise EngineError(
-            f"model_name is {model!r}: there is no such file. Give the path of a .gguf file, or "
-            f"{EMBEDDED_MODEL!r} for the model that comes with this package"
-        )
-    return _download(model, filename or _HUB_FILE, revision)
-
-
-def _pick(names: list[str], pattern: str, where: str) -> str:
-    # Of a model split into parts the library wants the first, and finds the others itself.
-    found = sorted(name for name in names if fnmatch(name, pattern) and name.endswith(".gguf"))
-    found = [name for name in found if "-of-" not in name or "-00001-of-" in name]
-    if len(found) != 1:
-        raise EngineError(
-            f"{where} has {len(found) or 'no'} GGUF models that match {pattern!r}"
-            + (f" ({', '.join(found)})" if found else "")
-            + "; name one with model_kwargs.filename"
-        )
-    return found[0]
-
-
-def _download(repository: str, pattern: str, revision: str | None) -> Path:
-    try:
-        import huggingface_hub as hub
-    except ImportError:
-        raise MissingDependencyError(
-            f"{repository!r} is not a local file, and fetching it from the Hugging Face Hub needs a package: "
-            "pip install huggingface_hub (or give the path of a .gguf file)"
-        ) from None
-    try:
-        name = _pick(hub.HfApi().list_repo_files(repository, revision=revision), pattern, repository)
-        return Path(hub.hf_hub_download(repository, name, revision=revision))
-    except EngineError:
-        raise
-    except Exception as error:
-        raise EngineError(f"{repository!r} cannot be fetched from the Hugging Face Hub: {error}") from error

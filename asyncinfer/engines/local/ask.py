@@ -92,7 +92,7 @@ def read(request: Request, *, images: bool = False) -> Ask:
         prompt=_prompt(request),
         images=pictures,
         max_tokens=asked.max_new_tokens,
-        temperature=float(asked.temperature or 0.0),
+        temperature=_temperature(request),
         top_k=max(0, asked.top_k or 0),
         top_p=_value(asked.top_p, 1.0),
         min_p=_value(asked.min_p, 0.0),
@@ -119,6 +119,14 @@ def _prompt(request: Request) -> str | list[int] | None:
     if prompt is None:
         return None
     return prompt.text if prompt.token_ids is None else list(prompt.token_ids)
+
+
+def _temperature(request: Request) -> float:
+    """Who only says that it be sampled gets the model's own distribution; who says that it not be, the likeliest."""
+    if request.asked("use_sampling") is False:
+        return 0.0
+    given = request.asked("temperature")
+    return 1.0 if request.asked("use_sampling") and given is None else float(request.generation.temperature or 0.0)
 
 
 def _value(value: float | None, default: Any) -> Any:

@@ -1,0 +1,120 @@
+"""Binding b: the samplers of one answer, as llama.cpp chains them; and the grammars it is held to.
+
+Rule: called by the decoder's thread only.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ...errors import ConfigError
+from ..local.answer import TOOL_CLOSE, TOOL_OPEN
+from .grammar import shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ..local.ask import Ask
+
+
+def make_chain(lib: Any, vocab: Any, ask: Ask, prompt: Sequence[int], *, n_vocab: int, window: int) -> Any:
+    """A chain of samplers for one answer, to be freed with ``llama_sampler_free``.
+
+    Args:
+        lib: ``llama_cpp``.
+        vocab: the model's vocabulary.
+        ask: whose answer.
+        prompt: its tokens, for the penalties.
+        n_vocab: size of the vocabulary.
+        window: tokens that penalties look back on.
+
+    Raises:
+        ConfigError: for a grammar that is none.
+    """
+    chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+    try:
+        for stage in _stages(lib, vocab, ask, prompt, n_vocab, window):
+            lib.llama_sampler_chain_add(chain, stage)
+    except BaseException:
+        lib.llama_sampler_free(chain)
+        raise
+    return chain
+
+
+def _stages(lib: Any, vocab: Any, ask: Ask, prompt: Sequence[int], n_vocab: int, window: int) -> Iterator[Any]:
+    if ask.logit_bias:
+        biases = (lib.llama_logit_bias * len(ask.logit_bias))(*ask.logit_bias.items())
+        yield lib.llama_sampler_init_logit_bias(n_vocab, len(biases), biases)
+    if ask.repetition_penalty != 1.0 or ask.frequency_penalty or ask.presence_penalty:
+        penalties = lib.llama_sampler_init_penalties(
+            n_vocab, window, ask.repetition_penalty, ask.frequency_penalty, ask.presence_penalty
+        )
+        for token in prompt:  # as llama-server does
+            lib.llama_sampler_accept(penalties, token)
+        yield penalties
+    grammar = _grammar(ask)
+    if grammar is not None:
+        compiled = lib.llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
+        if not compiled:
+            raise ConfigError("the grammar is not valid GBNF", path="generation.guided_decoding")
+        yield compiled
+    if ask.temperature <= 0:
+        yield lib.llama_sampler_init_greedy()
+        return
+    if ask.top_k > 0:
+        yield lib.llama_sampler_init_top_k(ask.top_k)
+    if ask.top_p < 1:
+        yield lib.llama_sampler_init_top_p(ask.top_p, 1)
+    if ask.min_p > 0:
+        yield lib.llama_sampler_init_min_p(ask.min_p, 1)
+    yield lib.llama_sampler_init_temp(ask.temperature)
+    yield lib.llama_sampler_init_dist(lib.LLAMA_DEFAULT_SEED if ask.seed is None else ask.seed & 0xFFFFFFFF)
+
+
+def _grammar(ask: Ask) -> str | None:
+    if ask.schema is not None:
+        return _of_schema(ask.schema)
+    if not ask.must_call or not ask.tools:
+        return shape(ask)
+    calls = [
+        {
+            "type": "object",
+            "properties": {
+                "name": {"const": tool["function"]["name"]},
+                "arguments": tool["function"].get("parameters") or {"type": "object"},
+            },
+            "required": ["name", "arguments"],
+        }
+        for tool in ask.tools
+    ]
+    rules = _of_schema({"anyOf": calls} if len(calls) > 1 else calls[0])
+    rules = "\n".join("call" + rule[4:] if rule.startswith("root ") else rule for rule in rules.splitlines())
+    return f'root ::= "{TOOL_OPEN}\\n" call "\\n{TOOL_CLOSE}"\n{rules}'
+
+
+def _of_schema(schema: Any) -> str:
+    """A JSON schema as GBNF, by the library's own converter. Raises `ConfigError` for one that it cannot convert."""
+    from llama_cpp.llama_grammar import json_schema_to_gbnf
+
+    try:
+        return str(json_schema_to_gbnf(json.dumps(schema)))
+    except Exception as error:
+        raise ConfigError(
+            f"generation.guided_decoding.json cannot be made a grammar: {error}", path="generation.guided_decoding.json"
+        ) from error
+
+
+def logprob_entry(piece: Callable[[int], bytes], scores: Any, token: int, alternatives: int) -> dict[str, Any]:
+    """One entry in the OpenAI shape: the logarithm of the model's own probability, before any sampling parameter."""
+    import numpy as np
+
+    top = scores.max()
+    logs = scores - (top + np.log(np.exp(scores - top).sum()))
+
+    def entry(one: int) -> dict[str, Any]:
+        data = piece(one)
+        return {"token": data.decode("utf-8", "replace"), "logprob": float(logs[one]), "bytes": list(data)}
+
+    best = np.argsort(-logs, kind="stable")[:alternatives] if alternatives else ()
+    return {**entry(token), "top_logprobs": [entry(int(one)) for one in best]}

@@ -26,13 +26,22 @@ import asyncinfer
 
 from .jobs import BatchJob, BlockingBatch, BlockingResults
 from .loop import run
+from .offline import InferenceEngine
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from .. import Completion, Conversation, Engine, Event, Failure, InferenceConfig, Stream, Timings, Usage
 
-__all__ = ["BatchJob", "BlockingBatch", "BlockingEngine", "BlockingResults", "BlockingStream", "open_engine"]
+__all__ = [
+    "BatchJob",
+    "BlockingBatch",
+    "BlockingEngine",
+    "BlockingResults",
+    "BlockingStream",
+    "InferenceEngine",
+    "open_engine",
+]
 
 
 class BlockingStream:

@@ -59,7 +59,13 @@ _QUOTA_CODES = {
     "quota_exceeded",
 }
 _QUOTA_ENDINGS = ("_spend_limit_exceeded", "_usage_limit_exceeded", "_quota_exceeded")
-_CONTEXT_CODES = {"context_length_exceeded", "exceed_context_size_error", "model_context_window_exceeded"}
+_CONTEXT_CODES = {
+    "context_length_exceeded",
+    "exceed_context_size_error",  # llama.cpp
+    "model_context_window_exceeded",
+    "tokens_limit_reached",  # GitHub Models, with 413
+}
+_CONTEXT_PARAMS = {"input_tokens", "input_text"}  # vLLM has no code for it, but names what was too long
 _OVERLOAD_CODES = {"overloaded", "overloaded_error", "engine_overloaded", "server_overloaded", "unavailable"}
 _RATE_CODES = {"rate_limit_exceeded", "rate_limit_error", "rate_limited", "too_many_requests", "resource_exhausted"}
 _CODE_STATUS = {
@@ -101,6 +107,10 @@ class _Said(NamedTuple):
 
     def words(self) -> set[str]:
         return {word.lower() for word in (self.code, self.kind) if word}
+
+    def too_long(self) -> bool:
+        """Whether the prompt (with what may be answered) is more than the model takes."""
+        return bool(self.words() & _CONTEXT_CODES) or self.param in _CONTEXT_PARAMS
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:
@@ -156,7 +166,7 @@ def error_from_object(value: Any, *, status: int | None = None) -> APIError:
             status = 429
         elif words & (_OVERLOAD_CODES | {"slow_down"}):
             status = 503
-        elif words & _CONTEXT_CODES:
+        elif said.too_long():
             status = 400
         else:
             status = next((_CODE_STATUS[word] for word in sorted(words) if word in _CODE_STATUS), 500)
@@ -193,7 +203,7 @@ def _by_status(status: int, words: set[str], said: _Said) -> tuple[type[APIError
         return ServerError, RetryKind.NEVER if status in {501, 505, 511} else RetryKind.TRANSIENT
     if status in {408, 409, 424, 425}:
         return ServerError, RetryKind.TRANSIENT
-    if words & _CONTEXT_CODES or (status == 400 and said.param == "input_tokens"):  # vLLM names the parameter
+    if said.too_long():
         return ContextLengthError, RetryKind.NEVER
     if status == 400 and _JSON_BODY_HICCUP in said.message.lower():
         return BadRequestError, RetryKind.TRANSIENT
@@ -257,11 +267,12 @@ def _said(value: Any) -> _Said:
 def _flat(error: dict[str, Any]) -> _Said:
     message = error.get("message") or error.get("msg") or error.get("detail") or error.get("description") or ""
     metadata = error.get("metadata")
-    if isinstance(metadata, dict) and metadata.get("raw"):  # OpenRouter: what the provider behind it said
-        message = f"{message}: {metadata['raw']}"
     status, code = _status(error.get("code")), _text(error.get("code"))
     if code is not None and code.isdigit():
         code = None
+    if isinstance(metadata, dict) and metadata.get("raw"):  # OpenRouter: what the provider behind it said
+        message = f"{message}: {metadata['raw']}"
+        code = code or _context_code(metadata["raw"])
     wait, daily = _google_details(error.get("details"))
     return _Said(
         message=message if isinstance(message, str) else _detail(message),
@@ -272,6 +283,20 @@ def _flat(error: dict[str, Any]) -> _Said:
         daily=daily,
         param=_text(error.get("param")),
     )
+
+
+def _context_code(raw: Any) -> str | None:
+    """The code in the error of a provider behind the provider, where it says that the prompt is too long. What it says
+    of keys, quotas and rates is not about us."""
+    said = _Said()
+    if isinstance(raw, str) and raw.lstrip().startswith("{"):
+        try:
+            said = _said(msgspec.json.decode(raw))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+    elif isinstance(raw, dict):
+        said = _said(raw)
+    return "context_length_exceeded" if said.too_long() else None
 
 
 def _google_details(details: Any) -> tuple[float | None, bool]:

@@ -37,6 +37,11 @@ def openai(code=None, kind="invalid_request_error", message="no", **more):
     return {"error": {"message": message, "type": kind, "param": None, "code": code, **more}}
 
 
+def routed(raw):
+    """OpenRouter's way to hand on what the provider behind it said."""
+    return {"error": {"code": 400, "message": "Provider returned error", "metadata": {"raw": raw}}}
+
+
 @pytest.mark.parametrize(
     ("status", "body", "cls", "kind"),
     [
@@ -49,6 +54,18 @@ def openai(code=None, kind="invalid_request_error", message="no", **more):
             K.NEVER,
         ),
         (400, openai(400, "BadRequestError", param="input_tokens"), ContextLengthError, K.NEVER),
+        (400, openai(400, "BadRequestError", param="input_text"), ContextLengthError, K.NEVER),
+        (400, openai(400, "BadRequestError", param="input"), BadRequestError, K.NEVER),
+        (413, {"error": {"code": "tokens_limit_reached", "message": "x", "details": "x"}}, ContextLengthError, K.NEVER),
+        (413, {"type": "error", "error": {"type": "request_too_large", "message": "32 MB"}}, BadRequestError, K.NEVER),
+        (400, routed('{"error":{"code":"context_length_exceeded","message":"x"}}'), ContextLengthError, K.NEVER),
+        (400, routed({"error": {"code": 400, "message": "x", "param": "input_tokens"}}), ContextLengthError, K.NEVER),
+        (400, routed('{"error":{"type":"exceed_context_size_error"}}'), ContextLengthError, K.NEVER),
+        (400, routed('{"error":{"code":"invalid_api_key"}}'), BadRequestError, K.NEVER),
+        (429, routed('{"error":{"code":"insufficient_quota"}}'), RateLimitError, K.THROTTLED),
+        (400, routed('{"error":'), BadRequestError, K.NEVER),
+        (400, routed("[" * 100_000), BadRequestError, K.NEVER),
+        (500, openai(param="input_tokens"), ServerError, K.TRANSIENT),
         (413, openai("context_length_exceeded"), ContextLengthError, K.NEVER),
         (400, openai(message="We could not parse the JSON body of your request."), BadRequestError, K.TRANSIENT),
         (401, openai("invalid_api_key"), AuthenticationError, K.NEVER),
@@ -236,6 +253,7 @@ def test_errors_inside_a_stream_without_a_status():
     assert kind({"error": {"message": "x", "type": "rate_limit_error"}}) == (RateLimitError, K.THROTTLED)
     assert kind({"error": {"message": "x", "type": "overloaded_error"}}) == (OverloadedError, K.OVERLOADED)
     assert kind({"error": {"message": "x", "code": "context_length_exceeded"}}) == (ContextLengthError, K.NEVER)
+    assert kind({"error": {"message": "x", "param": "input_tokens"}}) == (ContextLengthError, K.NEVER)
     assert kind({"error": {"message": "x", "type": "invalid_request_error"}}) == (BadRequestError, K.NEVER)
     assert kind({"error": {"message": "x", "code": 404}}) == (NotFoundError, K.NEVER)
     assert kind({"error": {"message": "x"}}) == (ServerError, K.TRANSIENT)

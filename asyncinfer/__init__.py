@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .engines.fallback import FallbackEngine
     from .engines.jobs import BatchJob, BatchState, BatchStatus
     from .engines.llama_cpp import LlamaCppInferenceEngine
+    from .engines.native import NativeTextInferenceEngine
     from .engines.opening import open_engine
     from .engines.remote import (
         AnthropicInferenceEngine,
@@ -123,6 +124,7 @@ _ROOMS = {
     "engines.fallback": "FallbackEngine",
     "engines.jobs": "BatchJob BatchState BatchStatus",
     "engines.llama_cpp": "LlamaCppInferenceEngine",
+    "engines.native": "NativeTextInferenceEngine",
     "engines.opening": "open_engine",
     "engines.remote": (
         "AnthropicInferenceEngine "
@@ -197,6 +199,7 @@ __all__ = [
     "Message",
     "MissingDependencyError",
     "ModelParams",
+    "NativeTextInferenceEngine",
     "NotFoundError",
     "OpenAIInferenceEngine",
     "OpenRouterInferenceEngine",

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from ...errors import APIError, AsyncInferError, BadRequestError, ProtocolError, ServerError, TransportError
+from ...errors import (
+    APIError,
+    AsyncInferError,
+    BadRequestError,
+    PermissionDeniedError,
+    ProtocolError,
+    ServerError,
+    TransportError,
+)
 from ...transport.aws import CONTROL
 from ...wire.bedrock import refusal
 from ...wire.status import error_from_response
@@ -102,7 +110,7 @@ class BedrockFlavour:
         outputs: tuple[str, ...] = ()
         completed, failed = job.get("successRecordCount"), job.get("errorRecordCount")
         if known.ended:
-            files = await aws.listing(Key.of(part.details["output"]))
+            files = await _files(aws, Key.of(part.details["output"]), known)
             outputs = tuple(str(file) for file in files if file.key.endswith(".jsonl.out"))
             if completed is None:
                 completed, failed = await _counts(aws, files)
@@ -146,6 +154,14 @@ async def _find(aws: AwsDoor, name: str) -> str | None:
         return None
     rows = listed.get("invocationJobSummaries") or ()
     return next((str(row["jobArn"]) for row in rows if row.get("jobName") == name), None)
+
+
+async def _files(aws: AwsDoor, folder: Key, state: BatchState) -> list[Key]:
+    """What a job has left. Who may read objects may still not be allowed to list them; but the names are known."""
+    try:
+        return await aws.listing(folder)
+    except PermissionDeniedError:
+        return [] if state is BatchState.FAILED else [folder.plus(f"{_INPUT}.out"), folder.plus("manifest.json.out")]
 
 
 async def _counts(aws: AwsDoor, files: list[Key]) -> tuple[int, int]:

@@ -381,6 +381,14 @@ async def test_lines_that_are_none(fake: BedrockJobs, server: CannedServer):
     assert [row.error.code for row in results[5:]] == ["batch_completed"] * 95
 
 
+async def test_a_bucket_that_may_be_read_but_not_listed(fake: BedrockJobs, server: CannedServer):
+    job = await batch.submit(engine_at(server), texts(100))
+    fake.trouble["GET /rows"] = [s3.refusal(403, "AccessDenied", "no s3:ListBucket")] * 9
+    fake.counts = False
+    assert (await job.status()).completed == 100
+    assert [row.text for row in await job.results()] == [f"re: row {n}" for n in range(100)]
+
+
 async def test_a_bucket_or_job_that_is_not_there(server: CannedServer):
     with pytest.raises(NotFoundError, match="bucket"):
         await batch.submit(engine_at(server, batch_storage="s3://elsewhere/x"), texts(100))

@@ -58,6 +58,7 @@ async def _answer_all(
 ) -> list[Message]:
     """The tool messages for all calls of a turn, in their order; the functions run at the same time."""
     results: list[str] = [""] * len(calls)
+    failed: set[int] = set()
     failures: list[Exception] = []
 
     async def answer(position: int, call: ToolCall) -> None:
@@ -65,9 +66,11 @@ async def _answer_all(
             with anyio.fail_after(timeout):
                 results[position] = _text(await _run(call, functions))
         except TimeoutError:
+            failed.add(position)
             results[position] = _told(f"the tool took longer than {timeout:g} s")
         except Exception as error:  # noqa: BLE001 -- told to the model, or raised below
             failures.append(error)
+            failed.add(position)
             results[position] = _told(f"{type(error).__name__}: {error}")
 
     async with anyio.create_task_group() as group:
@@ -76,8 +79,14 @@ async def _answer_all(
     if failures and on_error == "raise":
         raise failures[0]
     return [
-        Message(role=Role.TOOL, content=result, tool_call_id=call.id, name=call.function.name)
-        for call, result in zip(calls, results, strict=True)
+        Message(
+            role=Role.TOOL,
+            content=result,
+            tool_call_id=call.id,
+            name=call.function.name,
+            **({"is_error": True} if at in failed else {}),  # some formats say so, others let the text speak
+        )
+        for at, (call, result) in enumerate(zip(calls, results, strict=True))
     ]
 
 

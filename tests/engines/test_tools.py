@@ -61,6 +61,7 @@ async def test_sync_and_async_tools_in_one_turn() -> None:
     roles = [message.role for message in completion.conversation.messages]
     assert roles == ["user", "assistant", "tool", "tool", "assistant"]
     assert [message.tool_call_id for message in completion.conversation.messages[2:4]] == ["c0", "c1"]
+    assert [message.get("is_error") for message in completion.conversation.messages[2:4]] == [None, None]
     assert [tool.function.name for tool in engine.requests[0].tools or []] == ["add", "look_up"]
 
 
@@ -82,6 +83,8 @@ async def test_problems_are_told_to_the_model() -> None:
     assert "longer than 0.05 s" in told[1]
     assert "there is no tool 'nowhere'" in told[2]
     assert "ValidationError" in told[3]
+    results = [message for message in completion.conversation.messages if message.role == "tool"]
+    assert [message.get("is_error") for message in results] == [True] * 4
 
 
 async def test_or_raised() -> None:

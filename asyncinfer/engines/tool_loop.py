@@ -79,15 +79,15 @@ async def _answer_all(
     if failures and on_error == "raise":
         raise failures[0]
     return [
-        Message(
-            role=Role.TOOL,
-            content=result,
-            tool_call_id=call.id,
-            name=call.function.name,
-            **({"is_error": True} if at in failed else {}),  # some formats say so, others let the text speak
-        )
-        for at, (call, result) in enumerate(zip(calls, results, strict=True))
+        _result(call, text, failed=at in failed) for at, (call, text) in enumerate(zip(calls, results, strict=True))
     ]
+
+
+def _result(call: ToolCall, text: str, *, failed: bool) -> Message:
+    said: dict[str, Any] = {"role": Role.TOOL, "content": text, "tool_call_id": call.id, "name": call.function.name}
+    if failed:
+        said["is_error"] = True  # some formats have a mark for it, in others the text speaks
+    return Message(**said)
 
 
 async def _run(call: ToolCall, functions: dict[str, Callable[..., Any]]) -> Any:

@@ -91,7 +91,7 @@ def _with_images(ask: Ask) -> list[dict[str, Any]]:
     def part(item: dict[str, Any]) -> dict[str, Any]:
         if item["type"] != "image":
             return item
-        url = "data:image;base64," + b64encode(next(pictures)).decode("ascii")
+        url = "data:image/png;base64," + b64encode(next(pictures)).decode("ascii")  # (the server looks at the bytes)
         return {"type": "image_url", "image_url": {"url": url}}
 
     return [

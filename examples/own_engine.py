@@ -1,12 +1,26 @@
 """An engine of one's own in twenty lines: say how one answer is made, and the pipeline does the rest.
 
-Slots, clocks, early exit, usage, ``generate`` and ``generate_many`` come with the base class.
+Slots, clocks, early exit, ``generate`` and ``generate_many`` come with the base class. Whether the engine keeps its
+promises is what check_own_engine.py finds out.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 
-from asyncinfer import Conversation, Engine, Event, Finish, FinishReason, Request, Start, TextDelta
+import anyio
+
+from asyncinfer import (
+    Conversation,
+    Engine,
+    Event,
+    Finish,
+    FinishReason,
+    Request,
+    Start,
+    TextDelta,
+    Usage,
+    UsageUpdate,
+)
 
 
 class Reverse(Engine):
@@ -14,12 +28,19 @@ class Reverse(Engine):
 
     name = "reverse"
 
+    @classmethod
+    def get_supported_params(cls) -> set[str]:
+        return {"max_new_tokens"}  # the caller is warned of every other one, by name
+
     async def produce(self, request: Request) -> AsyncIterator[Event]:
         yield Start(model="reverse-1")
-        for word in reversed(str(request.conversation.messages[-1].content).split()):
-            await asyncio.sleep(0)  # a real engine waits here for its next token
+        words = request.conversation.messages[-1].text.split()
+        made = words[::-1][: request.generation.max_new_tokens]
+        for word in made:
+            await anyio.sleep(0.0001)  # a real engine waits here for its next token
             yield TextDelta(f"{word} ")
-        yield Finish(FinishReason.STOP)
+        yield Finish(FinishReason.STOP if len(made) == len(words) else FinishReason.LENGTH)
+        yield UsageUpdate(Usage(input_tokens=len(words), output_tokens=len(made)))
 
 
 async def main() -> None:

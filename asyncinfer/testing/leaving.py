@@ -14,7 +14,7 @@ import anyio
 
 from .. import AsyncInferError, StreamInterrupted
 from .subject import together
-from .verdict import ConformanceError, claim, show
+from .verdict import ConformanceError, NotApplicable, claim, show
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -104,6 +104,8 @@ async def _freed(subject: Subject, how: str, leave: Exit) -> str:
     expect, engine = subject.expect, subject.engine
     count = min(engine.slots or 4, _MOST)
     alone = await subject.long()
+    if len(alone.pieces) < 2:
+        raise NotApplicable("the long answer comes in one piece: it cannot be left half-way")
     for attempt in range(3):  # from outside only a clock tells, and a busy machine may slow it
         await together([leave] * count)
         before = await subject.probe(expect.made) if expect.made is not None else 0

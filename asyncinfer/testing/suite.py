@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from .. import UnsupportedParameterError
 from . import answers, leaving, limits, loops, shapes, trouble
 from .expectations import Expectations
 from .subject import Measured, Subject
@@ -59,6 +60,8 @@ class Check:
                 note = await self.run(subject)
         except NotApplicable as why:
             return Result(self.name, "not applicable", perf_counter() - began, str(why))
+        except UnsupportedParameterError as refusal:  # said before anything was sent: honest, and nothing to check
+            return Result(self.name, "not applicable", perf_counter() - began, f"refused: {refusal.message}")
         except ConformanceError as error:
             error.check = self.name
             raise

@@ -59,6 +59,10 @@ def test_own_engine():
     assert run("own_engine.py").split("\n") == ["three two one ", "0 row ", "1 row ", "2 row ", ""]
 
 
+def test_check_own_engine():
+    assert run("check_own_engine.py").startswith("reverse: 16 passed, 0 failed, 11 not applicable\n")
+
+
 def test_batch_on_the_embedded_model(tmp_path):
     write_rows(tmp_path / "in.jsonl", ["What is the capital of France?", "What is the capital of Japan?"])
     said = run("batch_with_resume.py", tmp_path / "in.jsonl", tmp_path / "out.jsonl")

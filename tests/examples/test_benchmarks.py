@@ -67,3 +67,12 @@ def test_million_rows():
 def test_import_time():
     rows = {cells(line)[0]: cells(line)[2] for line in run("import_time", "--rounds", 1).splitlines()[4:]}
     assert int(rows["import asyncinfer"]) < int(rows["httpx"])
+
+
+def test_local(tmp_path):
+    words = ("--engine", "llamacpp", "--streams", 1, 2, "--tokens", 4, "--repeats", 1, "--json", tmp_path / "out.json")
+    said = run("local", *words)
+    rows = json.loads((tmp_path / "out.json").read_text())
+    assert [row["streams"] for row in rows] == [1, 2] * (len(rows) // 2)
+    assert all(row["ours_tokens_per_s"] > 0 < row["direct_tokens_per_s"] for row in rows)
+    assert cells(said.splitlines()[-1])[1] == "2"

@@ -76,3 +76,17 @@ def test_local(tmp_path):
     assert [row["streams"] for row in rows] == [1, 2] * (len(rows) // 2)
     assert all(row["ours_tokens_per_s"] > 0 < row["direct_tokens_per_s"] for row in rows)
     assert cells(said.splitlines()[-1])[1] == "2"
+
+
+def test_the_web_app_serves_50_clients_and_health_checks(tmp_path):
+    """Every client gets its answers from the model in the app's own process, and nobody waits for them to end."""
+    said = run("web_app", "--clients", 50, "--seconds", 1, "--json", tmp_path / "out.json")
+    assert said.startswith("50 clients: ")
+    measured = json.loads((tmp_path / "out.json").read_text())
+    assert measured["failed"] == {}
+    assert measured["least_answers_of_a_client"] >= 1
+    assert measured["answers"] >= 50
+    assert measured["different_texts"] == 1
+    assert measured["health"]["failed"] == measured["health_idle"]["failed"] == 0
+    assert measured["health"]["checks"] >= 10
+    assert 0 < measured["health"]["p50_ms"] <= measured["health"]["p99_ms"] <= measured["health"]["max_ms"]

@@ -123,6 +123,18 @@ async def test_several_answers_about_a_picture(binding, open_engine):
         assert [choice.text for choice in completion.choices] == [ANSWER] * 3
 
 
+async def test_a_picture_by_its_path(binding, open_engine, tmp_path):
+    if not sees(binding):
+        return
+    (tmp_path / "red.png").write_bytes(RED)
+    item = ContentItem(type=Type.IMAGE_PATH, content=str(tmp_path / "red.png"))
+    named = Conversation(
+        messages=[Message(role=Role.USER, content=[item, ContentItem(type=Type.TEXT, content=QUESTION)])]
+    )
+    async with open_engine() as engine:
+        assert await scores(engine, named) == await scores(engine, asking(RED))
+
+
 async def test_what_is_no_picture_is_refused_and_others_go_on(binding, open_engine):
     if not sees(binding):
         return

@@ -52,12 +52,20 @@ class LlamaCppInferenceEngine(Engine):
     Args:
         model_params: ``model_name`` is a ``.gguf`` file, a directory with one, a Hub repository id, or
             ``"asyncinfer-tiny"``, the model that comes with the package (also used if there is no name at all).
-            ``model_max_length`` is the context of one conversation, in tokens. ``model_kwargs``: ``n_parallel`` (or
-            ``n_seq_max``; sequences that decode together: 16 for models up to 256 MB, else 4), ``n_ctx`` (for each of
-            them), ``n_batch``, ``n_ubatch``, ``n_threads``, ``n_threads_batch``, ``n_gpu_layers``, ``main_gpu``,
-            ``tensor_split``, ``flash_attn``, ``use_mmap``, ``use_mlock``, ``rope_freq_base``, ``rope_freq_scale``,
-            ``filename``, ``verbose`` and ``binding`` (``"llama-cpp-python"`` or ``"xllamacpp"``; by default the former
-            where it is installed). Any other is ignored with a warning.
+            ``model_max_length`` is the context of one conversation, in tokens; ``adapter_model`` a LoRA adapter (GGUF).
+            ``model_kwargs`` are those of ``llama_cpp.Llama`` (``n_gpu_layers``, ``n_threads``, ``flash_attn``,
+            ``type_k``, ``lora_path`` ...: the whole table is `options.OPTIONS`), and:
+
+            * ``n_parallel`` (or ``n_seq_max``): sequences that decode together; 16 for models up to 256 MB, else 4.
+              ``n_ctx`` is the context of each of them.
+            * ``filename``: glob of the file in a directory or repository.
+            * ``mmproj``: the file with the model's vision part, or a glob; one that lies beside a model that is alone
+              in its folder is found, and False leaves it out.
+            * ``lora``: a list of adapters, paths or ``{"path": ..., "scale": ...}``.
+            * ``draft_model``, ``draft_n_max``, ``draft_n_min``, ``draft_p_min``: speculative decoding (xllamacpp).
+            * ``binding``: ``"llama-cpp-python"`` or ``"xllamacpp"``; by default the former where it is installed.
+
+            A name that llama.cpp, or this binding, does not have is named in a warning and ignored.
         generation_params: as for every engine. With ``max_new_tokens=None`` an answer may fill the context.
 
     Raises, when it is first used: `MissingDependencyError` with the command that installs a binding, `EngineError` for
@@ -129,6 +137,10 @@ class LlamaCppInferenceEngine(Engine):
         binding = self._binding
         if binding is None:
             raise EngineClosedError("the engine is closed", provider=self.name)
+        if binding.sees:
+            from ..fetched import with_data
+
+            request = await with_data(request)
         feed = Feed()
         binding.submit(read(request, images=binding.sees), feed)
         return feed

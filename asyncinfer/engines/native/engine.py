@@ -12,7 +12,6 @@ from ..base import Engine
 if TYPE_CHECKING:
     from ...params import GenerationParams, ModelParams, RemoteParams
     from ...request import Request
-    from ..local.ask import Ask
     from ..source import Source
     from .row import Manner
     from .runner import Runner
@@ -107,20 +106,15 @@ class NativeTextInferenceEngine(Engine):
             request = await with_data(request)
         ask = read(request, images=runner.sees)
         feed = Feed()
-        runner.submit(ask, _manner(request, ask), feed)
+        runner.submit(ask, _manner(request), feed)
         return feed
 
 
-def _manner(request: Request, ask: Ask) -> Manner:
-    """What is said about the way of computing; ``use_sampling`` decides what an unset temperature means."""
+def _manner(request: Request) -> Manner:
+    """What is said about the way of computing."""
     from .row import Manner
 
     asked = request.generation
-    sampling = request.asked("use_sampling")
-    if sampling is False:
-        ask.temperature = 0.0
-    elif sampling and request.asked("temperature") is None:
-        ask.temperature = 1.0
     return Manner(
         beams=asked.num_beams,
         cache=request.asked("use_cache") is not False,

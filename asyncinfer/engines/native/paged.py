@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import AsyncInferError, EngineClosedError, EngineError
 from ..worker import join_all
+from . import attention
 from .failures import typed
 from .row import Row, advance
 
@@ -64,6 +65,7 @@ class _Step:
 
     def prepare_tensor_args(self, requests_in_batch: Any, arg_storage: Any) -> Any:
         """Remember whose scores will come, in which order."""
+        self._owner.forget_plan()
         self._names = [request.state.request_id for request in requests_in_batch if request.has_new_token]
         return arg_storage
 
@@ -90,7 +92,7 @@ class _Router:
 
     def fail_and_deliver(self, state: Any, error: Exception) -> None:
         """A failed request."""
-        self._owner.fail(state.request_id, typed(error, "decoding"))
+        self._owner.fail(state.request_id, error)
 
 
 class Paged:
@@ -111,6 +113,8 @@ class Paged:
         self._slots = slots
         self._rows: dict[str, Row] = {}
         self._names = count()
+        plain = str(loaded.model.config._attn_implementation) == "sdpa"  # noqa: SLF001 -- as the library does
+        self._own_attention = plain and attention.fits(loaded.model.config.get_text_config())
         self._lock = threading.Lock()
         self._model = threading.RLock()  # who holds it may start the library, or compute by itself
         self._manager: Any = None
@@ -211,7 +215,10 @@ class Paged:
         from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
         settings = self._settings
-        manager = self._loaded.model.init_continuous_batching(
+        model = self._loaded.model
+        if self._own_attention:
+            model.set_attn_implementation("sdpa")
+        manager = model.init_continuous_batching(
             GenerationConfig(do_sample=False, eos_token_id=_NEVER, pad_token_id=self._loaded.pad),
             ContinuousBatchingConfig(
                 page_size=_PAGE,
@@ -224,6 +231,10 @@ class Paged:
             ),
         )
         manager.logit_processor = _Step(self)
+        if self._own_attention:
+            # After the library has looked: it takes no names that it does not know, but needs no mask for them.
+            attention.register()
+            self._loaded.model.set_attn_implementation(attention.NAME)
         manager.output_router = _Router(self)
         return manager
 
@@ -283,6 +294,12 @@ class Paged:
                     self._cancel(name)
         return scores
 
+    def forget_plan(self) -> None:
+        """A step begins: its rows lie as no step's before."""
+        processor = self._manager.batch_processor if self._manager is not None else None
+        if processor is not None:
+            processor.cache.asyncinfer_plan = None
+
     def _let_go(self) -> None:
         """Free the sequences of rows that nobody waits for."""
         for name, row in list(self._rows.items()):
@@ -294,11 +311,11 @@ class Paged:
         if manager is not None:
             manager.cancel_request(name)
 
-    def fail(self, name: str, error: AsyncInferError) -> None:
+    def fail(self, name: str, error: Exception) -> None:
         """The library could not go on with a row."""
         row = self._rows.pop(name, None)
         if row is not None:
-            row.fail(self._error or error)
+            row.fail(self._error or typed(error, "decoding"))
 
 
 class Turns:

@@ -127,7 +127,7 @@ def examples(session: nox.Session) -> None:
 @here
 def bench(session: nox.Session) -> None:
     """The figures of the README; needs ``pip install -e '.[bench]'`` for the peers."""
-    for script in ("import_time", "client_cost", "throughput", "million_rows", "scheduler", "local"):
+    for script in ("import_time", "client_cost", "throughput", "million_rows", "scheduler", "local", "web_app"):
         python(session, f"benchmarks/{script}.py", *session.posargs)
 
 

@@ -34,7 +34,8 @@ async def in_tasks(order: Order, request: Callable[[], Any]) -> int:
     async def worker() -> None:
         nonlocal made
         for _ in numbers:
-            made += await request()
+            new = await request()
+            made += new
 
     async with asyncio.TaskGroup() as group:
         for _ in range(order.streams):

@@ -115,6 +115,21 @@ async def test_stop_strings_and_their_text(engine):
     assert with_it.outputs[0].text == "The capital of France"
 
 
+async def test_token_ids_go_back_in_as_a_prompt(engine):
+    (first,) = await engine.generate(PARIS, {**GREEDY, "max_tokens": 3, "logprobs": 1})
+    (one,) = first.outputs
+    assert [place[token].decoded_token for place, token in zip(one.logprobs, one.token_ids, strict=True)] == [
+        "The",
+        " capital",
+        " of",
+    ]
+    assert one.cumulative_logprob == pytest.approx(
+        sum(place[token].logprob for place, token in zip(one.logprobs, one.token_ids, strict=True))
+    )
+    (again,) = await engine.generate({"prompt_token_ids": one.token_ids}, {"max_tokens": 1})
+    assert (again.prompt_token_ids, again.num_prompt_tokens) == (one.token_ids, 3)
+
+
 async def test_parameters_for_each_prompt(engine):
     short, long = await engine.generate([HELLO, HELLO], [{**GREEDY, "max_tokens": 2}, GREEDY])
     assert (short.outputs[0].finish_reason, long.outputs[0].finish_reason) == ("length", "stop")

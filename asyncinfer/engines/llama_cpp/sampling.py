@@ -106,7 +106,8 @@ def _of_schema(schema: Any) -> str:
 
 
 def logprob_entry(piece: Callable[[int], bytes], scores: Any, token: int, alternatives: int) -> dict[str, Any]:
-    """One entry in the OpenAI shape: the logarithm of the model's own probability, before any sampling parameter."""
+    """One entry in the OpenAI shape, with the token's id: the logarithm of the model's own probability, before any
+    sampling parameter."""
     import numpy as np
 
     top = scores.max()
@@ -114,7 +115,8 @@ def logprob_entry(piece: Callable[[int], bytes], scores: Any, token: int, altern
 
     def entry(one: int) -> dict[str, Any]:
         data = piece(one)
-        return {"token": data.decode("utf-8", "replace"), "logprob": float(logs[one]), "bytes": list(data)}
+        text = data.decode("utf-8", "replace")
+        return {"id": one, "token": text, "logprob": float(logs[one]), "bytes": list(data)}
 
     best = np.argsort(-logs, kind="stable")[:alternatives] if alternatives else ()
     return {**entry(token), "top_logprobs": [entry(int(one)) for one in best]}

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import BadRequestError, ConfigError, ContextLengthError, MissingDependencyError
 from ..local.answer import THINK_CLOSE, THINK_OPEN
+from ..local.ask import Ask
 from ..local.messages import for_templates
 from .row import Prepared
 
 if TYPE_CHECKING:
-    from ..local.ask import Ask
     from .loading import Loaded
     from .settings import Settings
 
@@ -100,8 +100,10 @@ class Prompts:
         special = bare and not (first and text.startswith(first))
         if self._loaded.processor is None:
             special = special or bool(self._loaded.model.config.is_encoder_decoder)
-            return list(self._tokenizer(text, add_special_tokens=special)["input_ids"]), None
+            return list(self._tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]), None
         images = [_image(data) for data in ask.images]
+        if bare and images and not self._has_places(text):
+            text = self._places(len(images)) + text
         try:
             inputs = dict(
                 self._words(
@@ -111,6 +113,22 @@ class Prompts:
         except (ValueError, TypeError, IndexError) as error:
             raise BadRequestError(f"the model's processor refuses the prompt and its images: {error}") from error
         return inputs["input_ids"][0].tolist(), inputs
+
+    def _has_places(self, text: str) -> bool:
+        """Whether a bare prompt says where its images stand."""
+        place = getattr(self._loaded.processor, "image_token", None) or self._places(1).strip()
+        return bool(place) and place in text
+
+    def _places(self, images: int) -> str:
+        """What the model's template writes for so many images: what it writes more than for the text alone."""
+        mark = "@@@"
+        text = {"type": "text", "text": mark}
+        parts = [{"type": "image"}] * images
+        with_images = self._render(Ask(messages=[{"role": "user", "content": [*parts, text]}])).partition(mark)[0]
+        without = self._render(Ask(messages=[{"role": "user", "content": [text]}])).partition(mark)[0]
+        if with_images.startswith(without):
+            return with_images.removeprefix(without)
+        return str(getattr(self._loaded.processor, "image_token", "")) * images
 
     def _checked(self, tokens: list[int]) -> list[int]:
         strange = [token for token in tokens if token >= self._loaded.size]

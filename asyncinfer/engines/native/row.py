@@ -196,9 +196,9 @@ class Row:
         return {**self._entry(picked.token, picked.logprob), "top_logprobs": top}
 
     def _entry(self, token: int, value: float) -> dict[str, Any]:
-        """In the OpenAI shape."""
+        """In the OpenAI shape, with the token's id."""
         piece = self._model.spelling.bytes_of(token)
-        return {"token": piece.decode("utf-8", "replace"), "logprob": value, "bytes": list(piece)}
+        return {"id": token, "token": piece.decode("utf-8", "replace"), "logprob": value, "bytes": list(piece)}
 
 
 def advance(rows: Sequence[Row], scores: Any) -> list[Picked | None]:

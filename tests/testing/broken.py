@@ -346,6 +346,12 @@ class KnowsOneSeedOnly(Honest):
         return say("", request.generation.temperature, 1)
 
 
+@breaks("seeds_repeat_answers")
+class ForgetsTheSeedInCompany(Honest):
+    def text(self, request: Request, index: int) -> str:
+        return say("", request.generation.temperature, request.generation.seed if self.running < 2 else None)
+
+
 @breaks("several_answers_are_kept_apart")
 class GivesOneOfSeveral(Honest):
     async def decode(self, request: Request) -> AsyncGenerator[Event]:
@@ -452,7 +458,7 @@ class _Zombie(Honest):
     """A thread decodes, as many at once as there are slots, and nobody tells it that its reader has gone."""
 
     slots = 2
-    step = 0.002
+    step = 0.006
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -528,6 +534,25 @@ class LosesACancelledPrompt(Honest):
         async with aclosing(super().produce(request)) as events:
             async for event in events:
                 yield event
+
+
+@breaks("leaving_by_break_frees_the_sequence")
+class ColoursTheNextAnswer(Honest):
+    """What an answer that was left had said already is still there when the next one begins."""
+
+    rest = ""
+
+    async def decode(self, request: Request) -> AsyncGenerator[Event]:
+        if self.rest:
+            yield TextDelta(self.rest)
+        self.rest, ended = "1 ", False
+        try:
+            async with aclosing(super().decode(request)) as events:
+                async for event in events:
+                    yield event
+            ended = True
+        finally:
+            self.rest = "" if ended else self.rest
 
 
 @breaks("closing_ends_what_runs_and_opens_again", long_tokens=60, patience=5.0)

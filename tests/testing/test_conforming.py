@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from asyncinfer import (
+    AuthenticationError,
     Engine,
     FallbackEngine,
     ModelParams,
-    OverloadedError,
     RemoteInferenceEngine,
     RemoteParams,
 )
@@ -56,19 +56,22 @@ async def test_a_remote_engine(streaming):
 
 
 class Down(Honest):
-    """An engine that is always out of order."""
+    """An engine that lets nobody in."""
 
     name = "down"
 
-    async def produce(self, request):
-        raise OverloadedError("out of order")
-        yield
+    def check(self, request):
+        raise AuthenticationError("the key is wrong")
 
 
-@pytest.mark.parametrize("hedge_after", [None, 0.0005], ids=["in turn", "hedged"])
-async def test_several_engines_as_one(hedge_after):
+@pytest.mark.parametrize(
+    ("first", "hedge_after"),
+    [(Honest, None), (Down, None), (Honest, 0.0005)],
+    ids=["the first answers", "the first is down", "hedged"],
+)
+async def test_several_engines_as_one(first, hedge_after):
     def make() -> Engine:
-        return FallbackEngine([Honest(), Honest()], hedge_after=hedge_after)
+        return FallbackEngine([first(), Honest()], hedge_after=hedge_after)
 
     report = await check_engine(make, expect=EXPECT, supported=frozenset(Honest.get_supported_params()))
     assert len(report.of("passed")) == len(CHECKS)

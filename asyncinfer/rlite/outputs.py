@@ -33,8 +33,8 @@ class CompletionOutput:
     Attributes:
         index: which of the ``n``.
         text: the text.
-        token_ids: its tokens, without the one that ended it; None unless ``logprobs`` was asked for (0 is enough) and
-            the engine tells ids.
+        token_ids: its tokens (with the one that ended it, where the engine tells); None unless ``logprobs`` was asked
+            for (0 is enough) and the engine tells ids.
         cumulative_logprob: sum of the tokens' log probabilities; None unless asked for.
         logprobs: for each token, the log probabilities by token id; None as for ``token_ids``.
         finish_reason: ``"stop"``, ``"length"`` ...

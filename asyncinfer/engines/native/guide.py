@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 _PATH = "generation.guided_decoding"
 _KEPT = 64
 """Compiled grammars that are kept."""
-_SPACE = r"[ \n\t]{0,24}"
-"""Between the parts of a JSON text: enough for indented ones, and never a model that goes on with spaces for ever."""
+_SPACE = r"( |\n[ \t]{0,16})?"
+"""Between the parts of a JSON text: one space, or a new line and its indent. A model that is asked for what it does not
+want to say would go on with spaces for ever."""
 
 
 class Guide:

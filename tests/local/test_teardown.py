@@ -37,6 +37,8 @@ anyio.run(main, backend={backend!r})
 """
 
 ENDS = {
+    "sigterm": ("os.kill(os.getpid(), signal.SIGTERM); await anyio.sleep(5)", {-15}),
+    "dropped": ("globals().pop('engine'); group.cancel_scope.cancel()", {0}),
     "sys.exit": ("sys.exit(3)", {1, 3}),  # through a task group: an exception group on the way out
     "cancelled": ("group.cancel_scope.cancel()", {0}),
     "closed": ("await engine.aclose(); group.cancel_scope.cancel()", {0, 1}),
@@ -58,6 +60,20 @@ def test_a_program_ends_while_streams_run(binding, backend, end):
     done = run(PROGRAM.format(binding=binding, backend=backend, end=code))
     assert done.returncode in expected, done.stderr
     assert "Fatal Python error" not in done.stderr and "terminate called" not in done.stderr
+
+
+def test_a_program_that_leaves_before_the_model_is_loaded_or_the_prompt_is_read(binding):
+    source = PROGRAM.format(binding=binding, backend="asyncio", end="pass").split("async def main")[0]
+    for body, end in (
+        ("with anyio.move_on_after(0.002):\n        await engine.ready()", "sys.exit(0)"),
+        ("await engine.ready()\n    with anyio.move_on_after(0.01):\n        await read('hi there ' * 380)", "pass"),
+    ):
+        begin = source.replace("async def read():", "async def read(prompt):").replace(
+            '"Count from 1 to 20."', "prompt"
+        )
+        done = run(f"{begin}async def main():\n    {body}\n    {end}\nanyio.run(main)")
+        assert done.returncode == 0, done.stderr
+        assert not done.stderr
 
 
 def test_a_program_that_never_closes_its_engine(binding):

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from asyncinfer.engines import worker
-from asyncinfer.engines.worker import Crew, Feed, close_at_exit, in_thread
+from asyncinfer.engines.worker import Crew, Feed, close_at_exit, in_thread, send_all
 from asyncinfer.errors import EngineClosedError, EngineError
 from asyncinfer.events import Finish, FinishReason, TextDelta
 from asyncinfer.loops import running
@@ -63,6 +63,31 @@ async def test_a_step_of_many_streams_is_one_wake_up(monkeypatch):
     for feed in feeds:
         assert len(await drain(feed)) == 1
     assert len(wakes) == 1
+
+
+async def test_many_streams_are_posted_before_their_loop_is_woken(monkeypatch):
+    loop = running()
+    woken = []
+    soon = loop.soon
+    feeds = [Feed() for _ in range(3)]
+    bridge = feeds[0].bridge
+    monkeypatch.setattr(loop, "soon", lambda fn, *args: (woken.append(len(bridge._mail)), soon(fn, *args)))
+    send_all([(feeds[0], [TextDelta("a")], False), (feeds[1], [], True), (feeds[2], [TextDelta("c")], True)])
+    assert woken == [3]
+    assert await feeds[0].pull() == [TextDelta("a")]
+    assert await drain(feeds[1]) == []
+    assert await drain(feeds[2]) == [TextDelta("c")]
+
+
+def test_posting_to_a_loop_that_has_ended_cancels_the_streams():
+    feeds = []
+
+    async def main():
+        feeds.extend([Feed(), Feed()])
+
+    anyio.run(main)
+    send_all([(feed, [TextDelta("a")], False) for feed in feeds])
+    assert all(feed.cancelled for feed in feeds)
 
 
 async def test_an_error_crosses_after_what_came_before_it():

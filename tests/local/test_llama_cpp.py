@@ -321,6 +321,17 @@ async def test_stop_tokens_end_an_answer_unseen(engine):
     assert stopped.usage.input_tokens > 5
 
 
+async def test_stop_tokens_that_cannot_be_seen_are_named(engine, binding, caplog):
+    begin = 1  # stands for no text
+    shouting = params(stop_token_ids=[begin], logit_bias={begin: 100}, max_new_tokens=3)
+    completion = await engine.generate("Hello", generation=shouting)
+    if binding == "xllamacpp":
+        assert "does not stop at the special tokens [1]" in caplog.text  # (but for the first token of an answer)
+    else:
+        assert (completion.finish_reason, completion.choices[0].matched) == (FinishReason.STOP, begin)
+        assert completion.usage.output_tokens == 1
+
+
 async def test_using_sampling_or_not(engine):
     cold = params(use_sampling=False, temperature=1.9, seed=3)
     assert (await engine.generate(COUNT, generation=cold)).text == KNOWN[COUNT]

@@ -146,3 +146,16 @@ def test_every_cut_of_the_head_is_read_or_refused_with_a_typed_error(tmp_path):
         except EngineError:
             continue
         assert length in (2048, None)
+
+
+def test_the_head_says_which_tokens_stand_for_no_text(tmp_path):
+    silent = gguf.silent_tokens(embedded_model("gguf"))
+    assert {0, 1} <= silent  # the end of a text, the beginning of a message
+    assert 2 not in silent  # the end of a message: it ends an answer
+    assert 24 not in silent
+    whole = embedded_model("gguf").read_bytes()
+    path = tmp_path / "cut.gguf"
+    for size in (0, 3, 30, 600, 5_000, 20_000):
+        path.write_bytes(whole[:size])
+        with pytest.raises(EngineError):
+            gguf.silent_tokens(path)

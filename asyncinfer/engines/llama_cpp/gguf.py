@@ -1,6 +1,7 @@
-"""The head of a GGUF file: enough to refuse what is none, and to know how long a context the model was trained for.
+"""The head of a GGUF file: enough to refuse what is none, and to know what no binding says of a model.
 
-Format: ggml/docs/gguf.md of the ggml project. Only the keys before the vocabulary are read, a few hundred bytes.
+Format: ggml/docs/gguf.md of the ggml project. For the context only the keys before the vocabulary are read, a few
+hundred bytes.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ...errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _MAGIC = b"GGUF"
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
-_STRING, _ARRAY = 8, 9
+_STRING, _ARRAY, _INT32 = 8, 9, 5
+_CONTROL = 3
+"""Type of a token that stands for no text (``LLAMA_TOKEN_TYPE_CONTROL``)."""
+_TYPES = "tokenizer.ggml.token_type"
+_ENDINGS = {f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom")}
 _LONGEST = 1 << 24
 
 
@@ -34,13 +40,35 @@ def context_length(path: Path) -> int | None:
         raise EngineError(f"{path} is not a complete GGUF model: {error}") from error
 
 
-def _context_length(file: BinaryIO) -> int | None:
+def silent_tokens(path: Path) -> frozenset[int]:
+    """Tokens that stand for no text and, as far as the file says, do not end an answer. Raises as `context_length`."""
+    try:
+        with path.open("rb") as file:
+            kinds: list[int] = []
+            endings: set[int] = set()
+            for key, value in _keys(file):
+                if key == _TYPES:
+                    kinds = value or []
+                elif key in _ENDINGS:
+                    endings.add(int(value))
+    except OSError as error:
+        raise EngineError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (struct.error, ValueError, KeyError, TypeError) as error:
+        raise EngineError(f"{path} is not a complete GGUF model: {error}") from error
+    return frozenset(token for token, kind in enumerate(kinds) if kind == _CONTROL) - endings
+
+
+def _keys(file: BinaryIO) -> Iterator[tuple[str, Any]]:
     if file.read(4) != _MAGIC:
         raise ValueError("it does not begin with the letters GGUF")
     _, _, count = struct.unpack("<IQQ", file.read(20))
     for _ in range(count):
         key = _string(file)
-        value = _value(file, struct.unpack("<I", file.read(4))[0])
+        yield key, _value(file, struct.unpack("<I", file.read(4))[0])
+
+
+def _context_length(file: BinaryIO) -> int | None:
+    for key, value in _keys(file):
         if key.endswith(".context_length"):
             return int(value)
         if key.startswith("tokenizer."):
@@ -60,6 +88,8 @@ def _value(file: BinaryIO, kind: int) -> Any:
         return _string(file)
     if kind == _ARRAY:
         inner, count = struct.unpack("<IQ", file.read(12))
+        if inner == _INT32:
+            return list(struct.unpack(f"<{count}i", file.read(4 * count))) if count <= _LONGEST else None
         for _ in range(count):
             _value(file, inner)
         return None

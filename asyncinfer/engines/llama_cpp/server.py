@@ -29,10 +29,11 @@ from ...errors import AsyncInferError, BadRequestError, EngineClosedError, Engin
 from ..local.several import Several
 from ..worker import Crew
 from .chunks import ChunkReader, request_body
-from .gguf import context_length
+from .gguf import context_length, silent_tokens
 from .launching import launch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from ..local.ask import Ask
@@ -65,6 +66,7 @@ class ServerBinding:
         self._settings = settings
         self._server: Any = None
         self._context = 0
+        self._silent: frozenset[int] | None = None
         self.sees = False
         self._lock = threading.Lock()
         self._closing = False
@@ -115,6 +117,18 @@ class ServerBinding:
             _stuck.append(server)
             raise
 
+    def _warn_of_silent(self, stops: Sequence[int]) -> None:
+        """A token is seen by the text it stands for; one that stands for none goes by unseen."""
+        if self._silent is None:
+            self._silent = silent_tokens(self._settings.file())
+        unseen = [token for token in stops if token in self._silent]
+        if unseen:
+            _log.warning(
+                "xllamacpp does not stop at the special tokens %s unless they end every answer of the model anyway; "
+                "model_kwargs={'binding': 'llama-cpp-python'} does",
+                unseen,
+            )
+
     # -- on a thread of the crew -------------------------------------------------------------------------------------
 
     def _serve(self, job: _Job) -> None:
@@ -125,6 +139,8 @@ class ServerBinding:
             return
         if feed.cancelled:
             return
+        if job.ask.stop_ids:
+            self._warn_of_silent(job.ask.stop_ids)
         reader = ChunkReader(job.ask)
         broken: list[AsyncInferError] = []
 

@@ -4,9 +4,10 @@
     python benchmarks/web_app.py config.yaml --clients 200 --seconds 30 --json out.json
 
 Three processes: the app (examples/fastapi_sse.py under uvicorn), the clients (this one), each of which asks for one
-streamed answer after another, and a prober that asks for /health on a connection of its own every few milliseconds. The
-prober's time is from writing the request to having read the answer; an idle round before shows what the machine is
-worth by itself. An answer counts when its last event has come; one that breaks off is counted as failed.
+streamed answer after another, and a prober that asks for /health on a connection of its own every few ms. The
+prober's time is from writing the request to having read the answer. An idle round before shows what the machine is
+worth, and on Linux the last line tells for how long the app's loop had to wait for a core. An answer counts when its
+last event has come; one that breaks off is counted as failed.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class Load:
 
 
 @contextmanager
-def serving(config: str | None) -> Iterator[str]:
-    """The app on a free loopback port, in a process of its own; gives its URL."""
+def serving(config: str | None) -> Iterator[tuple[str, int]]:
+    """The app on a free loopback port, in a process of its own; gives its URL and the process's number."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     if config is not None:
         environment["ASYNCINFER_CONFIG"] = str(Path(config).resolve())
@@ -61,13 +62,21 @@ def serving(config: str | None) -> Iterator[str]:
             for line in process.stderr:
                 seen.append(line)
                 if found := re.search(r"running on (http://\S+)", line):
-                    yield found[1]
+                    yield found[1], process.pid
                     break
             else:
                 sys.exit(f"the app did not start:\n{''.join(seen)}")
         finally:
             process.terminate()
             process.communicate(timeout=30)
+
+
+def without_core(pid: int) -> float | None:
+    """Seconds that the app's main thread, the loop's, was ready to run and no core was free; None outside Linux."""
+    try:
+        return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    except OSError:
+        return None
 
 
 def probe(url: str, seconds: float) -> None:
@@ -153,11 +162,12 @@ def main() -> None:
     if options.probe:
         probe(options.probe, options.seconds)
         return
-    with serving(options.config) as url:
+    with serving(options.config) as (url, pid):
         httpx.post(f"{url}/chat", json={"messages": [{"role": "user", "content": PROMPT}]}, timeout=600)  # warm
         idle = figures(prober(url, min(2.0, options.seconds)))
-        watch = prober(url, options.seconds)
+        watch, before = prober(url, options.seconds), without_core(pid)
         load = asyncio.run(drive(url, options.clients, options.seconds))
+        after = without_core(pid)
         busy = figures(watch)
     measured = {
         "clients": options.clients,
@@ -167,6 +177,7 @@ def main() -> None:
         "failed": dict(load.failed),
         "tokens_per_s": load.tokens / load.seconds,
         "ttft_p50_ms": 1e3 * sorted(load.first)[len(load.first) // 2] if load.first else None,
+        "loop_waited_for_a_core": None if before is None or after is None else (after - before) / load.seconds,
         "health": busy,
         "health_idle": idle,
     }
@@ -182,6 +193,10 @@ def main() -> None:
     for label, row in (("idle", idle), ("while streaming", busy)):
         cells = f"{row['checks']:.0f} | {row['failed']:.0f} | {row['p50_ms']:.2f} | {row['p99_ms']:.2f}"
         print(f"| {label} | {cells} | {row['max_ms']:.2f} |")
+    if measured["loop_waited_for_a_core"] is not None:
+        print(
+            f"\nThe app's loop was ready but without a core for {measured['loop_waited_for_a_core']:.0%} of the time."
+        )
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .._version import __version__
-from ..errors import ConfigError
+from ..errors import AsyncInferError, ConfigError
+from ..params.remote import is_secret_header
 from ..providers import PROVIDERS, provider_for_host, resolve_api_url
 from ..wire import codec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeVar
 
     from ..limits import Limits
     from ..params import RemoteParams
@@ -23,7 +25,11 @@ if TYPE_CHECKING:
     from ..transport.auth import Credential
     from ..wire.protocol import Codec
 
+    _Error = TypeVar("_Error", bound=AsyncInferError)
+
 _NOTHING: Mapping[str, Any] = {}
+_LEAST_SECRET = 8
+"""Shorter keys are placeholders ("EMPTY"), and words of ordinary messages."""
 
 
 class Endpoint:
@@ -40,7 +46,7 @@ class Endpoint:
         limiters: limiters in use, by model.
     """
 
-    __slots__ = ("codec", "credential", "headers", "identity", "limiters", "limits", "provider", "urls")
+    __slots__ = ("_secrets", "codec", "credential", "headers", "identity", "limiters", "limits", "provider", "urls")
 
     def __init__(self, provider: Provider, remote: RemoteParams, key: str | None, urls: Urls, codec: Codec) -> None:
         from ..transport.auth import sign
@@ -57,9 +63,21 @@ class Endpoint:
         if provider.auth_elsewhere is not None and provider_for_host(host) is not provider:
             self.headers = sign(provider.auth_elsewhere, self.headers, key, secret=own)
         self.limits = limits_of(provider, remote)
+        secrets = {value.rpartition(" ")[2] for name, value in own.items() if is_secret_header(name)} | {key or ""}
+        self._secrets = tuple(secret for secret in sorted(secrets, key=len)[::-1] if len(secret) >= _LEAST_SECRET)
         digest = hashlib.sha256(repr((key, sorted(own.items()))).encode()).hexdigest()[:16]
         self.identity = (provider.name, self.urls.base, digest)
         self.limiters: dict[str, Limiter] = {}
+
+    def blamed(self, error: _Error) -> _Error:
+        """``error`` with the provider's name, and without the credentials: some servers quote the key they refuse."""
+        error.provider = self.provider.name
+        for secret in self._secrets:
+            if secret in error.message:
+                error.args = (error.message.replace(secret, "[secret]"), *error.args[1:])
+            if error.code is not None:
+                error.code = error.code.replace(secret, "[secret]")
+        return error
 
 
 def resolve(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import AsyncInferError, RetryKind, TransportError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..events import Event
     from ..limits import RateHeaders
@@ -26,9 +26,17 @@ _MAX_ERROR_BYTES = 1 << 20
 class RemoteSource:
     """See `engines.source.Source`."""
 
-    __slots__ = ("_closing", "_decoder", "_ended", "_exchange", "_provider", "rate", "request_id")
+    __slots__ = ("_blamed", "_closing", "_decoder", "_ended", "_exchange", "rate", "request_id")
 
-    def __init__(self, exchange: Exchange, decoder: Decoder, rate: RateHeaders, request_id: str | None) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        decoder: Decoder,
+        rate: RateHeaders,
+        request_id: str | None,
+        blamed: Callable[[AsyncInferError], AsyncInferError] | None = None,
+    ) -> None:
+        self._blamed = blamed
         self._exchange = exchange
         self._decoder = decoder
         self._closing = False
@@ -44,16 +52,24 @@ class RemoteSource:
             if not self._closing and not decoder.done:
                 chunk = await (self._tail() if decoder.complete else read())
                 if chunk:
-                    events = decoder.feed(chunk)
+                    events = self._decoded(chunk)
                 else:
                     self._closing = True
             else:
                 # Until it has nothing more to say: an error may follow the last events.
-                events = decoder.close()
+                events = self._decoded(None)
                 self._ended = not events
             if events:
                 return events
         return None
+
+    def _decoded(self, chunk: bytes | None) -> list[Event]:
+        try:
+            return self._decoder.close() if chunk is None else self._decoder.feed(chunk)
+        except AsyncInferError as error:
+            if self._blamed is not None:
+                self._blamed(error)
+            raise
 
     async def _tail(self) -> bytes:
         """What follows a whole answer (usage, the terminal marker), if it comes soon and the connection holds."""
@@ -101,9 +117,9 @@ async def open_source(transport: Transport, endpoint: Endpoint, request: Request
     except BaseException as error:
         exchange.abort()
         if isinstance(error, AsyncInferError):
-            error.provider = endpoint.provider.name
+            endpoint.blamed(error)
         raise
-    return RemoteSource(exchange, decoder, rate, codec.request_id(headers))
+    return RemoteSource(exchange, decoder, rate, codec.request_id(headers), endpoint.blamed)
 
 
 def _dated(headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -75,9 +75,7 @@ async def _get(transport: Transport, endpoint: Endpoint, url: str) -> Any:
     try:
         body = await read_all(exchange, _MAX_PAGE_BYTES)
         if exchange.status >= 400:
-            error = endpoint.codec.error(exchange.status, exchange.headers, body)
-            error.provider = endpoint.provider.name
-            raise error
+            raise endpoint.blamed(endpoint.codec.error(exchange.status, exchange.headers, body))
         await exchange.aclose()
     finally:
         exchange.abort()

@@ -79,7 +79,7 @@ def _refused(endpoint: Endpoint, error: Exception) -> Exception:
     """A server that cannot do it is no reason to try again, and the caller can do something about it."""
     if not isinstance(error, APIError):
         return error
-    error.provider = endpoint.provider.name
+    endpoint.blamed(error)
     if error.status not in _CANNOT:
         return error
     return ConfigError(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 
 import anyio
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from asyncinfer import (
+    AsyncInferError,
     AuthenticationError,
     BadRequestError,
     ConfigError,
@@ -211,6 +213,32 @@ async def test_keys_are_sent_and_never_shown(provider: FakeProvider, monkeypatch
     shown = f"{caught.value!r} {caught.value} {engine.remote_params!r} {engine!r} {vars(caught.value)}"
     assert "sesame" not in shown
     await engine.aclose()
+
+
+async def test_a_key_that_a_server_quotes_is_taken_out_of_every_error() -> None:
+    quoted = (
+        b'{"error": {"message": "cannot take Tr0ub4dor+3/x of Basic bG9naW46cGFzcw==", "code": "no Tr0ub4dor+3/x"}}'
+    )
+    begun = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}\n\n'
+    asked: list[Callable[[RemoteInferenceEngine], Awaitable[Any]]] = [
+        lambda engine: engine.generate("x"),
+        lambda engine: engine.generate("x"),
+        lambda engine: engine.list_models(),
+    ]
+    answers = (answer(quoted, 401), stream(begun, b"data: " + quoted + b"\n\n"), answer(quoted, 403))
+    with CannedServer(*answers) as server:
+        remote = RemoteParams(
+            api_url=server.url,
+            api_key="Tr0ub4dor+3/x",
+            extra_headers={"proxy-authorization": "Basic bG9naW46cGFzcw=="},
+            max_retries=0,
+        )
+        async with RemoteInferenceEngine(ModelParams(model_name="m"), remote_params=remote) as engine:
+            for ask in asked:
+                with pytest.raises(AsyncInferError, match=r"cannot take \[secret\] of Basic \[secret\]") as caught:
+                    await ask(engine)
+                told = "".join(format_exception(caught.value)) + repr(vars(caught.value))
+                assert "Tr0ub4dor" not in told and "bG9naW46" not in told
 
 
 async def test_missing_key_and_url_name_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,9 +197,7 @@ class Door:
         try:
             with quiet_for(_SILENCE, path):
                 raw = await read_all(exchange, _MAX_PAGE_BYTES)
-            error = endpoint.codec.error(exchange.status, exchange.headers, raw)
-            error.provider = endpoint.provider.name
-            raise error
+            raise endpoint.blamed(endpoint.codec.error(exchange.status, exchange.headers, raw))
         finally:
             exchange.abort()
 

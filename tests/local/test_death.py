@@ -7,6 +7,7 @@ import pytest
 
 from asyncinfer.engines.llama_cpp.batch import BatchBinding
 from asyncinfer.engines.llama_cpp.settings import Settings
+from asyncinfer.engines.llama_cpp.sight import Picture
 from asyncinfer.engines.local.ask import Ask
 from asyncinfer.engines.worker import Feed, in_thread
 from asyncinfer.errors import EngineClosedError, EngineError
@@ -188,3 +189,27 @@ async def test_one_of_several_answers_that_fails_takes_the_others_along(toy):
         await read(feed)
     assert await read(ask(binding, "good")) == ALPHABET
     assert len(library.freed) <= 4
+
+
+async def test_one_bad_picture_takes_nobody_with_it(toy):
+    binding, library = toy
+    freed = []
+
+    class Eyes:
+        def free(self, picture):
+            freed.append(picture.chunk)
+
+    def show(picture, sequence, position):
+        if picture.chunk == "bad":
+            raise EngineError("it cannot be decoded")
+        return position + 1
+
+    library.sight = Eyes()
+    library.show = show
+    library.read = lambda ask, text: [[1, 2], Picture(text, 4), [3]]
+    good, bad, several = ask(binding, "good"), ask(binding, "bad"), ask(binding, "good", n=2)
+    with pytest.raises(EngineError, match="cannot be decoded"):
+        await read(bad)
+    assert await read(good) == ALPHABET
+    assert len(await read(several)) == 2 * len(ALPHABET)
+    assert sorted(freed) == ["bad", "good", "good", "good"]

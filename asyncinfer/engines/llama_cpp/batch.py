@@ -254,6 +254,10 @@ class BatchBinding:
                 one.slot.seen = True
                 try:
                     one.position = self._library.show(picture, one.slot.number, one.position)
+                except Exception as error:  # noqa: BLE001 -- nor one bad picture
+                    one.feed.fail(_typed(error))
+                    self._leave(one)
+                    active.remove(one)
                 finally:
                     self._forget([picture])
                 return

@@ -222,9 +222,13 @@ async def test_tools(engine):
     result = Message(role=Role.TOOL, content='{"weather": "sunny", "temp": 21}', tool_call_id=call.id)
     final = await engine.generate(completion.conversation.with_message(result), tools=[WEATHER])
     assert final.text == "It is sunny in Paris and 21 degrees."
-    forced = await engine.generate(COUNT, tools=[WEATHER], generation=params(tool_choice="required"))
-    assert forced.message.tool_calls[0].function.name == "get_weather"
-    assert "city" in json.loads(forced.message.tool_calls[0].function.arguments)
+    city = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]}
+    other = {"type": "function", "function": {"name": "other", "parameters": city}}
+    for tools in ([other], [WEATHER | {"function": other["function"] | {"name": "one"}}, other]):
+        forced = await engine.generate(COUNT, tools=tools, generation=params(tool_choice="required"))
+        (call,) = forced.message.tool_calls
+        assert call.function.name in {"other", "one"}
+        assert json.loads(call.function.arguments)["city"] in {"Oslo", "Rome"}
 
 
 # -- limits ------------------------------------------------------------------------------------------------------------
@@ -243,7 +247,7 @@ async def test_a_prompt_that_does_not_fit_says_so(engine):
 
 
 async def test_a_long_prompt_is_read_in_pieces_and_fills_the_context(engine):
-    filled = await engine.generate("hi there " * 600, generation=params(max_new_tokens=None, logit_bias={2: -100}))
+    filled = await engine.generate("hi there " * 300, generation=params(max_new_tokens=None, logit_bias={2: -100}))
     assert filled.finish_reason is FinishReason.LENGTH
     assert filled.usage.total_tokens == 2048
 
@@ -281,7 +285,9 @@ async def test_leaving_frees_the_sequence_within_a_step(engine):
                 await anyio.sleep(0.01)
         manager = engine._runner._paged._manager
         assert (await engine.generate("What is 3 + 4?")).text == "3 + 4 = 7."
-        assert not manager.batch_processor.scheduler.active_requests
+        with anyio.fail_after(5):  # the library forgets a row at the beginning of the next step
+            while manager.batch_processor.scheduler.active_requests:
+                await anyio.sleep(0.01)
     with pytest.raises(StreamInterrupted) as caught:
         await stream.completion()
     assert caught.value.partial.usage.input_tokens == 20

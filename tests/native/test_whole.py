@@ -232,3 +232,38 @@ async def test_a_model_that_sees(eyes):
         assert (await engine.generate(bare)).usage.input_tokens >= 6
         with pytest.raises(ConfigError, match="cannot be read"):
             await engine.generate(Prompt(text="<image>", images=(b"no image",)))
+
+
+async def test_rlites_example_with_images(eyes):
+    """Word for word, but for the path of the image; its prompt does not say where the image stands."""
+    from PIL import Image
+
+    from asyncinfer import rlite
+
+    async with rlite.InferenceEngine(model_path=eyes, backend="native") as engine:
+        outputs = await engine.generate(
+            [
+                {
+                    "prompt": "What is the image about?",
+                    "multi_modal_data": {"image": Image.new("RGB", (40, 50), "red")},
+                }
+                for _ in range(8)
+            ],
+            sampling_params={
+                "temperature": 0.7,
+                "seed": 42,
+            },
+            use_tqdm=True,
+            tqdm_desc="VLM generating",
+        )
+        (said,) = await engine.generate(
+            {
+                "prompt": "<image>What is the image about?",
+                "multi_modal_data": {"image": [Image.new("RGB", (40, 50), "red")]},
+            },
+            {"temperature": 0.7, "seed": 42},
+        )
+        (blind,) = await engine.generate("What is the image about?", {"max_tokens": 1})
+    assert len({output.outputs[0].text for output in outputs}) == 1
+    assert outputs[0].num_prompt_tokens == said.num_prompt_tokens == blind.num_prompt_tokens + 4
+    assert outputs[0].outputs[0].text == said.outputs[0].text

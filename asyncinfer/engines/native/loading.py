@@ -122,6 +122,8 @@ def _load(settings: Settings) -> Loaded:
 def _config(source: str, shared: dict[str, Any]) -> Any:
     from transformers import AutoConfig
 
+    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+        raise EngineError(f"{source} has no config.json: it is no folder of a Transformers model")
     try:
         return AutoConfig.from_pretrained(source, **shared)
     except ValueError as error:

@@ -1,0 +1,54 @@
+"""What the feature table says of Transformers and nothing else shows."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from asyncinfer import GenerationParams
+
+pytestmark = [pytest.mark.native, pytest.mark.anyio]
+
+LONG = GenerationParams(max_new_tokens=400, min_new_tokens=400)
+
+
+async def test_a_short_answer_joins_a_long_one_and_is_done_first(engine):
+    """Continuous batching: nobody waits for the batch before; and the first token is there before the last is made."""
+    begun, ended = anyio.Event(), []
+
+    async def long():
+        async with engine.stream("Count from 1 to 20.", generation=LONG) as stream:
+            async for _ in stream:
+                begun.set()
+        ended.append("long")
+
+    async def short():
+        await begun.wait()
+        assert (await engine.generate("Hello")).text == "Hello! How can I help you today?"
+        ended.append("short")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(long)
+        group.start_soon(short)
+    assert ended == ["short", "long"]
+
+
+async def test_what_prompts_have_in_common_is_read_once(make, monkeypatch):
+    """The library tells nobody how much it shares, so it is listened to."""
+    from transformers.generation.continuous_batching.cache import PagedAttentionCache
+
+    matched, search = [], PagedAttentionCache.search_prefix_match
+
+    def listen(cache, *words):
+        matched.append(search(cache, *words))
+        return matched[-1]
+
+    monkeypatch.setattr(PagedAttentionCache, "search_prefix_match", listen)
+    one = GenerationParams(max_new_tokens=1)
+    text = "Count from 1 to 10. " * 16
+    async with make() as engine:
+        first = await engine.generate(text, generation=one)
+        await engine.generate(text, generation=one)
+        await engine.generate(text + "Hello", generation=one)
+    assert matched[0] == 0
+    assert all(shared > first.usage.input_tokens - 2 * 32 for shared in matched[-2:])  # whole pages of 32 tokens

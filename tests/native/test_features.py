@@ -44,7 +44,7 @@ async def test_what_prompts_have_in_common_is_read_once(make, monkeypatch):
         return matched[-1]
 
     monkeypatch.setattr(PagedAttentionCache, "search_prefix_match", listen)
-    one = GenerationParams(max_new_tokens=1)
+    one = GenerationParams(max_new_tokens=3)
     text = "Count from 1 to 10. " * 16
     async with make() as engine:
         first = await engine.generate(text, generation=one)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..params import GenerationParams, ModelParams, RemoteParams
     from ..providers import Provider
     from ..request import Request
-    from ..scheduling.limiter import Limiter
+    from ..scheduling.limiter import Limiter, Ticket
     from ..transport.aws import Place
     from .jobs.view import BatchView
     from .source import Source
@@ -120,8 +120,18 @@ class BedrockInferenceEngine(Engine):
         found = destination.limiters.get(model)
         if found is None:
             identity = (*destination.identity, model)
-            found = destination.limiters[model] = shared_limiter(identity, destination.limits)
+            shared = replace(destination.limits, max_retries=None)  # `ticket` says how often
+            found = destination.limiters[model] = shared_limiter(identity, shared)
         return found
+
+    def ticket(self, request: Request) -> Ticket:
+        # The limiter is shared with other engines; how often this one tries again is its own affair.
+        return self.limiter(request).ticket(
+            self.cost(request),
+            tenant=request.tenant,
+            weight=request.weight,
+            max_retries=self._destination(request).limits.max_retries,
+        )
 
     def limits(self) -> Limits:
         assert self._default_plan is not None

@@ -6,6 +6,7 @@ nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .base import Engine
@@ -111,7 +112,8 @@ class RemoteInferenceEngine(Engine):
         model = request.model.model_name or ""
         found = endpoint.limiters.get(model)
         if found is None:
-            found = endpoint.limiters[model] = shared_limiter((*endpoint.identity, model), endpoint.limits)
+            shared = replace(endpoint.limits, max_retries=None)  # `ticket` says how often
+            found = endpoint.limiters[model] = shared_limiter((*endpoint.identity, model), shared)
         return found
 
     def ticket(self, request: Request) -> Ticket:

@@ -303,6 +303,18 @@ async def test_retries_are_ours_until_the_first_delta() -> None:
         await engine.aclose()
 
 
+async def test_how_often_an_engine_tries_again_is_its_own_affair() -> None:
+    refused = refusal(500, "InternalServerException")
+    with CannedServer(streamed(words("one")), refused, refused, streamed(words("two"))) as server:
+        patient, once = engine_for(server), engine_for(server, max_retries=0)  # of one limiter
+        assert (await patient.generate("hi")).text == "one"
+        with pytest.raises(ServerError):
+            await once.generate("hi")
+        assert (await patient.generate("hi")).text == "two"
+        await patient.aclose()
+        await once.aclose()
+
+
 @pytest.mark.parametrize(
     ("name", "cause"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from email.utils import formatdate
@@ -12,6 +13,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from asyncinfer import (
     AsyncInferError,
@@ -45,6 +47,7 @@ from tests.servers.provider import Fail, FakeProvider, Reply
 
 pytestmark = pytest.mark.anyio
 
+HI = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}\n\n'
 PNG = bytes.fromhex("89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de")
 
 
@@ -216,20 +219,18 @@ async def test_keys_are_sent_and_never_shown(provider: FakeProvider, monkeypatch
 
 
 async def test_a_key_that_a_server_quotes_is_taken_out_of_every_error() -> None:
-    quoted = (
-        b'{"error": {"message": "cannot take Tr0ub4dor+3/x of Basic bG9naW46cGFzcw==", "code": "no Tr0ub4dor+3/x"}}'
-    )
-    begun = b'data: {"choices": [{"index": 0, "delta": {"content": "Hi"}}]}\n\n'
+    said = "cannot take Tr0ub4dor+3/x of Basic bG9naW46cGFzcw=="
+    quoted = json.dumps({"error": {"message": said, "code": "no Tr0ub4dor+3/x"}}).encode()
     asked: list[Callable[[RemoteInferenceEngine], Awaitable[Any]]] = [
         lambda engine: engine.generate("x"),
         lambda engine: engine.generate("x"),
         lambda engine: engine.list_models(),
     ]
-    answers = (answer(quoted, 401), stream(begun, b"data: " + quoted + b"\n\n"), answer(quoted, 403))
+    answers = (answer(quoted, 401), stream(HI, b"data: " + quoted + b"\n\n"), answer(quoted, 403))
     with CannedServer(*answers) as server:
         remote = RemoteParams(
             api_url=server.url,
-            api_key="Tr0ub4dor+3/x",
+            api_key=SecretStr("Tr0ub4dor+3/x"),
             extra_headers={"proxy-authorization": "Basic bG9naW46cGFzcw=="},
             max_retries=0,
         )
@@ -239,6 +240,16 @@ async def test_a_key_that_a_server_quotes_is_taken_out_of_every_error() -> None:
                     await ask(engine)
                 told = "".join(format_exception(caught.value)) + repr(vars(caught.value))
                 assert "Tr0ub4dor" not in told and "bG9naW46" not in told
+
+
+async def test_how_often_an_engine_tries_again_is_not_learnt_from_another() -> None:
+    with CannedServer(answer(b"{}", 500), answer(b"{}", 500), stream(HI, b"data: [DONE]\n\n")) as server:
+        model, url = ModelParams(model_name="m"), server.url
+        async with RemoteInferenceEngine(model, remote_params=RemoteParams(api_url=url, max_retries=0)) as once:
+            with pytest.raises(ServerError):
+                await once.generate("x")
+            async with RemoteInferenceEngine(model, remote_params=RemoteParams(api_url=url)) as patient:
+                assert (await patient.generate("x")).text == "Hi"  # while the first one holds their limiter
 
 
 async def test_missing_key_and_url_name_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     )
     from .engines.replicated import ReplicatedEngine
     from .engines.stream import Stream
+    from .engines.vllm import VLLMInferenceEngine
     from .errors import (
         APIError,
         AsyncInferError,
@@ -136,6 +137,7 @@ _ROOMS = {
     ),
     "engines.replicated": "ReplicatedEngine",
     "engines.stream": "Stream",
+    "engines.vllm": "VLLMInferenceEngine",
     "errors": (
         "APIError AsyncInferError AuthenticationError BadRequestError ConfigError ConnectError ConnectTimeout "
         "ContextLengthError DeadlineError EngineClosedError EngineError EventTooLargeError FirstTokenTimeout "
@@ -243,6 +245,7 @@ __all__ = [
     "UnsupportedParameterError",
     "Usage",
     "UsageUpdate",
+    "VLLMInferenceEngine",
     "__version__",
     "open_engine",
 ]

@@ -16,6 +16,7 @@ _LLAMA_CPP = ("llama_cpp", "LlamaCppInferenceEngine")
 
 ENGINES: dict[InferenceEngineType, tuple[str, str]] = {
     InferenceEngineType.LLAMACPP: _LLAMA_CPP,
+    InferenceEngineType.VLLM: ("vllm", "VLLMInferenceEngine"),
     InferenceEngineType.NATIVE: ("native", "NativeTextInferenceEngine"),
     InferenceEngineType.REMOTE: ("remote", "RemoteInferenceEngine"),
     InferenceEngineType.REMOTE_VLLM: ("remote", "RemoteVLLMInferenceEngine"),

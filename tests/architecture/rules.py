@@ -133,11 +133,16 @@ def libraries_stay_with_their_engine(package: Package) -> list[str]:
     return found
 
 
+OWN_LOOPS = {"engines.vllm.core"}
+"""Workers of a library that runs on asyncio only: their loop is theirs, and no caller's."""
+
+
 def only_loops_knows_the_event_loop(package: Package) -> list[str]:
     return [
         module.at(item.line, f"rule 2: {item.target}: only the room `loops` knows the event loops")
         for module, item in _outside(package)
         if item.top in {"asyncio", "trio"} and package.room(module.name) not in {"loops", *SURFACES} and not item.typing
+        if module.name.removeprefix(f"{package.name}.") not in OWN_LOOPS
     ]
 
 

@@ -1,0 +1,263 @@
+"""The worker's thread: an asyncio loop of its own, and ``AsyncLLM`` on it.
+
+Callers of any loop hand requests in with ``call_soon_threadsafe``; what vLLM makes of one step for all of them goes out
+in one go (`Core._flush`), so that each caller's loop is woken once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import threading
+from contextlib import aclosing
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ...errors import AsyncInferError, EngineClosedError, EngineError
+from ..worker import Feed, join_all
+from . import failures
+from .adapters import Adapters
+from .arguments import engine_args, import_vllm, prepare_environment
+from .parsers import parsing
+from .prompt import Prompts
+from .reading import Reader
+from .sampling import sampling, shape
+from .settings import template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...events import Event
+    from ...params import ModelParams
+    from ..local.ask import Ask
+    from .settings import Settings
+
+_log = logging.getLogger("asyncinfer")
+
+_loading = threading.Lock()
+"""Two engines that load at once would each measure memory that the other is about to take."""
+_GRACE = 20.0
+"""Seconds in which vLLM's processes may end by themselves; killed, they would leave shared memory behind."""
+_CLOSED = "the engine was closed while this call was under way"
+
+
+class Job:
+    """One request on its way through the worker."""
+
+    __slots__ = ("ask", "feed", "model", "task", "variables")
+
+    def __init__(self, ask: Ask, model: ModelParams, variables: dict[str, Any]) -> None:
+        self.ask = ask
+        self.model = model
+        self.variables = variables
+        self.feed: Feed
+        self.task: asyncio.Task[None] | None = None
+
+
+class Core:
+    """One loaded model.
+
+    Attributes:
+        sees: the model takes images.
+        slots: answers that are made at once.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.sees = False
+        self.slots = 1
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._ready = threading.Event()
+        self._failure: AsyncInferError | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._stop: asyncio.Event
+        self._llm: Any = None
+        self._prompts: Prompts
+        self._adapters: Adapters
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._out: list[tuple[Feed, list[Event], bool]] = []
+
+    # -- any thread --------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Load the model; blocks. Raises `EngineError`, `ConfigError`."""
+        with self._lock:
+            if self._closing:
+                raise EngineClosedError("the engine was closed before it was loaded", provider=failures.NAME)
+            self._thread = threading.Thread(target=self._run, name="asyncinfer-vllm", daemon=True)
+            self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            join_all([self._thread])
+            raise self._failure
+
+    def open(self, ask: Ask, model: ModelParams, variables: dict[str, Any]) -> Feed:
+        """Begin an answer. On the caller's loop."""
+        if self._closing:
+            raise EngineClosedError("the engine is closed", provider=failures.NAME)
+        if self._llm.errored:
+            raise EngineError(failures.DEAD, provider=failures.NAME)
+        job = Job(ask, model, variables)
+        job.feed = Feed(on_abort=partial(self._leave, job))
+        if not self._soon(self._begin, job):
+            raise EngineClosedError("the engine is closed", provider=failures.NAME)
+        return job.feed
+
+    def close(self) -> None:
+        """See `worker.Closable`."""
+        with self._lock:
+            self._closing = True
+        if self._thread is None:
+            return
+        if self._ready.is_set() and self._failure is None:
+            self._soon(self._halt)
+        join_all([self._thread])
+
+    def _leave(self, job: Job) -> None:
+        self._soon(self._abort, job)
+
+    def _soon(self, call: Callable[..., None], *arguments: Any) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:  # the loop is closed
+            return False
+        return True
+
+    # -- the worker's thread -----------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(self._main())
+        except BaseException as error:  # noqa: BLE001 -- whoever waits for the model gets it
+            _log.exception("the worker of vLLM failed")
+            self._failure = failures.while_loading(error, self._settings.model)
+        finally:
+            self._ready.set()
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        with _loading:
+            try:
+                self._load()
+            except BaseException as error:  # noqa: BLE001 -- whoever waits for the model gets it
+                self._failure = failures.while_loading(error, self._settings.model)
+                return
+        try:
+            self._ready.set()
+            if not self._closing:
+                await self._stop.wait()
+        finally:
+            await self._end_all()
+            self._unload()
+
+    def _load(self) -> None:
+        settings = self._settings
+        prepare_environment(verbose=settings.verbose)
+        import_vllm()
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self._llm = llm = AsyncLLM.from_engine_args(engine_args(settings))
+        config = llm.vllm_config
+        self.sees = bool(config.model_config.is_multimodal_model)
+        self.slots = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
+        lora = config.lora_config
+        self._prompts = Prompts(llm)
+        self._adapters = Adapters(settings, llm, None if lora is None else lora.max_lora_rank)
+
+    def _unload(self) -> None:
+        llm = self._llm
+        llm.shutdown(timeout=_GRACE)
+        # Its finalizer would do so once more, perhaps while Python takes its modules apart.
+        llm.shutdown = _nothing
+
+    async def _end_all(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._flush()
+
+    def _halt(self) -> None:
+        self._stop.set()
+
+    def _begin(self, job: Job) -> None:
+        if self._closing or job.feed.cancelled:
+            job.feed.fail(EngineClosedError(_CLOSED, provider=failures.NAME))
+            return
+        job.task = task = self._loop.create_task(self._serve(job))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _abort(self, job: Job) -> None:
+        if job.task is not None:
+            job.task.cancel()
+
+    async def _serve(self, job: Job) -> None:
+        try:
+            await self._answer(job)
+        except asyncio.CancelledError:
+            job.feed.fail(EngineClosedError(_CLOSED, provider=failures.NAME))
+            raise
+        except Exception as error:  # noqa: BLE001 -- one bad request must not take the others with it
+            self._flush()  # what came before the failure comes before it there too
+            job.feed.fail(failures.in_request(error))
+
+    async def _answer(self, job: Job) -> None:
+        ask, llm, settings = job.ask, self._llm, self._settings
+        lora = await self._adapters.of(job.model)
+        source = template(job.model.chat_template)
+        parsed = parsing(
+            ask,
+            tool_parser=job.model.tool_call_parser or settings.tool_parser,
+            reasoning_parser=settings.reasoning_parser,
+            llm=llm,
+            shape=shape(ask),
+            variables=job.variables,
+        )
+        prompt = await self._prompts.render(ask, source, job.variables)
+        params = sampling(
+            ask,
+            structured=None if parsed is None else parsed.structured,
+            skip_special=None if parsed is None else parsed.skip_special,
+        )
+        name = f"chatcmpl-{secrets.token_hex(12)}"
+        reader = Reader(name, settings.model, ask, prompt, parsed, llm.get_tokenizer())
+        async with aclosing(llm.generate(prompt.inputs, params, name, lora_request=lora)) as outputs:
+            async for output in outputs:
+                events = reader.feed(output)
+                if events or output.finished:
+                    self._send(job.feed, events, ended=output.finished)
+
+    # -- out ---------------------------------------------------------------------------------------------------------
+
+    def _send(self, feed: Feed, events: list[Event], *, ended: bool) -> None:
+        # Tasks that one step of vLLM woke run one after the other; what is called soon runs behind all of them.
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append((feed, events, ended))
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        for feed, events, ended in out:
+            if ended:
+                feed.end(events)
+            else:
+                feed.send(events)
+
+
+def _nothing() -> None:
+    """In place of what has been done."""
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, where vLLM has brought it."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = new_event_loop
+    return factory

@@ -1,0 +1,160 @@
+"""vLLM's outputs as events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...errors import EngineError
+from ...events import (
+    Event,
+    Finish,
+    FinishReason,
+    ReasoningDelta,
+    Start,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageUpdate,
+)
+from ..local.answer import Answer
+
+if TYPE_CHECKING:
+    from ..local.ask import Ask
+    from .parsers import Parsed, Parsing
+    from .prompt import Rendered
+
+_REASONS = {"stop": FinishReason.STOP, "repetition": FinishReason.STOP, "length": FinishReason.LENGTH}
+
+
+class _Choice:
+    """One of the ``n`` answers."""
+
+    __slots__ = ("answer", "finished", "made", "parsed")
+
+    def __init__(self, answer: Answer, parsed: Parsed | None) -> None:
+        self.answer = answer
+        self.parsed = parsed
+        self.made = 0
+        self.finished = False
+
+    @property
+    def calls(self) -> int:
+        return self.answer.calls + (self.parsed.calls if self.parsed is not None else 0)
+
+
+class Reader:
+    """The outputs of one request as events.
+
+    Args:
+        name: id of the answer.
+        model: who answers.
+        ask: what was asked.
+        prompt: as it was rendered.
+        parsing: vLLM's own parser, or None for the usual markup.
+        tokenizer: to write tokens that are reported with log probabilities.
+    """
+
+    __slots__ = ("_ask", "_choices", "_id", "_model", "_parsing", "_prompt", "_started", "_tokenizer")
+
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        ask: Ask,
+        prompt: Rendered,
+        parsing: Parsing | None,
+        tokenizer: Any,
+    ) -> None:
+        self._id = name
+        self._model = model
+        self._ask = ask
+        self._prompt = prompt
+        self._parsing = parsing
+        self._tokenizer = tokenizer
+        self._choices: dict[int, _Choice] = {}
+        self._started = False
+
+    def feed(self, output: Any) -> list[Event]:
+        """The events of one ``RequestOutput``, which holds what is new.
+
+        Raises:
+            EngineError: vLLM broke the answer off.
+        """
+        events: list[Event] = []
+        cached = output.num_cached_tokens or 0
+        if not self._started:
+            self._started = True
+            events.append(Start(id=self._id, model=self._model))
+            events.append(UsageUpdate(Usage(input_tokens=len(self._prompt.tokens), cached_tokens=cached)))
+        for one in output.outputs:
+            self._choice(one, events)
+        if output.finished:
+            made = sum(choice.made for choice in self._choices.values())
+            usage = Usage(input_tokens=len(self._prompt.tokens), output_tokens=made, cached_tokens=cached)
+            events.append(UsageUpdate(usage))
+        return events
+
+    def _choice(self, output: Any, events: list[Event]) -> None:
+        index = output.index
+        choice = self._choices.get(index)
+        if choice is None:
+            choice = self._choices[index] = self._begin()
+        if choice.finished:
+            return
+        choice.made += len(output.token_ids)
+        ended = output.finish_reason is not None
+        text = output.text
+        if choice.parsed is not None:
+            found, text = choice.parsed.feed(text, list(output.token_ids), self._prompt.tokens, finished=ended)
+            events += _at(index, found)
+        logprobs = self._logprobs(output)
+        for entry in logprobs[:-1]:
+            events += _at(index, choice.answer.feed_text("", entry))
+        events += _at(index, choice.answer.feed_text(text, logprobs[-1] if logprobs else None))
+        if ended:
+            choice.finished = True
+            events += _at(index, choice.answer.close())
+            events.append(self._finish(output, choice))
+
+    def _begin(self) -> _Choice:
+        parsing, prompt = self._parsing, self._prompt
+        answer = Answer(
+            (),  # vLLM finds them
+            tools=bool(self._ask.tools) and not (parsing is not None and parsing.tools),
+            thinks=prompt.thinks and not (parsing is not None and parsing.reasons),
+            thinking=prompt.thinking,
+        )
+        return _Choice(answer, parsing.begin() if parsing is not None else None)
+
+    def _finish(self, output: Any, choice: _Choice) -> Finish:
+        reason = _REASONS.get(output.finish_reason)
+        if reason is None:
+            raise EngineError(f"vLLM broke the answer off ({output.finish_reason})", provider="vllm")
+        if reason is FinishReason.STOP and choice.calls:
+            reason = FinishReason.TOOL_CALLS
+        return Finish(reason, index=output.index, matched=output.stop_reason, raw=output.finish_reason)
+
+    def _logprobs(self, output: Any) -> list[dict[str, Any]]:
+        """One entry for each token in the OpenAI shape."""
+        if self._ask.logprobs is None or output.logprobs is None:
+            return []
+        most = self._ask.logprobs
+        entries = []
+        for token, known in zip(output.token_ids, output.logprobs, strict=False):
+            best = sorted(known.items(), key=lambda item: item[1].rank or 0)[:most]
+            entries.append({**self._entry(token, known[token]), "top_logprobs": [self._entry(*item) for item in best]})
+        return entries
+
+    def _entry(self, token: int, known: Any) -> dict[str, Any]:
+        text = known.decoded_token
+        if text is None:
+            text = self._tokenizer.decode([token])
+        return {"token": text, "logprob": float(known.logprob), "bytes": list(text.encode()), "token_id": token}
+
+
+def _at(index: int, events: list[Event]) -> list[Event]:
+    if index:
+        for event in events:
+            if isinstance(event, (TextDelta, ReasoningDelta, ToolCallDelta)):
+                event.index = index
+    return events

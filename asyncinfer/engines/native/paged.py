@@ -139,6 +139,9 @@ class Paged:
                 self._manager, self._watcher, self._error = manager, watcher, None
             watcher.start()
             ready.wait()
+            fatal = manager.background_thread_status.fatal_error
+            if fatal is not None:
+                raise typed(fatal, "laying out the memory of continuous batching")
             self.room = min(self._loaded.context, _capacity(manager, self._loaded.context))
 
     def add(self, row: Row) -> None:

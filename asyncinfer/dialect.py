@@ -78,6 +78,7 @@ class Dialect:
         group_turns: adjacent messages of one role must be one message.
         developer_role: the provider knows the role ``developer``; elsewhere it is sent as ``system``.
         flat_text: content made of text parts only must be one string.
+        tool_images: a tool message may hold images; elsewhere they follow as a message of the user.
         image_urls: the provider fetches images; where False only their bytes can be sent.
         user_field: where ``RemoteParams.user_id`` goes, or None.
         system_turns: a system message may stand between the turns, where the model takes it there; elsewhere it joins
@@ -102,6 +103,7 @@ class Dialect:
     group_turns: bool = False
     developer_role: bool = False
     flat_text: bool = False
+    tool_images: bool = False
     image_urls: bool = True
     user_field: str | None = "user"
     system_turns: bool = False

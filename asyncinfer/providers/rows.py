@@ -96,6 +96,7 @@ _VLLM = Dialect(
     },
     reasoning="reasoning",
     group_turns=True,
+    tool_images=True,
     template_kwargs=True,
     adapter_field="model",
 )

@@ -227,6 +227,34 @@ def test_other_kinds_go_where_each_server_takes_them():
     ]
 
 
+def test_who_promises_json_only_is_told_the_schema():
+    rows = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where?"}]
+    before, told, asked = body_for("deepseek", rows, guided_decoding={"json": Point})["messages"]
+    assert (before, asked) == (rows[0], rows[1])
+    assert told["role"] == "system"
+    head, schema = told["content"].split("\n")
+    assert "JSON" in head and json.loads(schema) == Point.model_json_schema()
+    assert body_for("openai", rows, guided_decoding={"json": Point})["messages"] == rows
+
+
+def test_what_tools_show_follows_their_messages():
+    image = {"type": "image_url", "image_url": {"url": "https://x.test/a.png"}}
+    calls = [{"id": f"c{n}", "type": "function", "function": {"name": "see", "arguments": "{}"}} for n in (1, 2, 3)]
+    rows = [
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "one"}, image]},
+        {"role": "tool", "tool_call_id": "c2", "content": [image, image]},
+        {"role": "tool", "tool_call_id": "c3", "content": "three"},
+    ]
+    _, one, two, three, shown, after = messages_for("openai", *rows, {"role": "user", "content": "Well?"})
+    assert [turn["content"] for turn in (one, two, three)] == [[{"type": "text", "text": "one"}], "", "three"]
+    kinds = [part["text"] if part["type"] == "text" else part for part in shown["content"]]
+    assert kinds == ["What the call c1 has returned:", image, "What the call c2 has returned:", image, image]
+    assert (shown["role"], after["content"]) == ("user", "Well?")
+    assert messages_for("openai", *rows)[-1] == shown
+    assert messages_for("remote_vllm", *rows)[2]["content"] == [image, image]
+
+
 def test_a_choice_as_a_regular_expression_matches_exactly_the_choices():
     import re
 
@@ -242,9 +270,8 @@ def test_a_form_that_cannot_be_asked_for_is_an_error_naming_it():
     with pytest.raises(UnsupportedParameterError, match="by regex; it knows: json") as caught:
         body_for("openai", guided_decoding={"regex": "a+"})
     assert caught.value.path == "generation.guided_decoding.regex"
-    assert unsupported(make_request(guided_decoding={"regex": "a"}), PROVIDERS["openai"].dialect) == [
-        "guided_decoding.regex"
-    ]
+    # An error says it all: no warning that the form was ignored goes before it.
+    assert unsupported(make_request(guided_decoding={"regex": "a"}), PROVIDERS["openai"].dialect) == []
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def unsupported(request: Request, dialect: Dialect) -> list[str]:
     guided = request.asked("guided_decoding")
     if guided is not None:
         kind = shape_kind(guided)
-        if kind is not None and dialect.guided.get(kind, "json_object") == "json_object":
+        if kind is not None and dialect.guided.get(kind) == "json_object":  # without a place it is an error
             names.append(f"guided_decoding.{kind}")
     return names
 
@@ -133,6 +133,15 @@ def _tool(tool: dict[str, Any]) -> dict[str, Any]:
 # -- the form of the answer --------------------------------------------------------------------------------------------
 
 
+def _tell_schema(messages: list[dict[str, Any]], guided: Any) -> None:
+    """Say what the answer must be, after the system's own words: a provider that promises no more than JSON is never
+    shown the schema, and may refuse to answer in JSON where nobody speaks of it."""
+    schema = _encode(named_schema(guided)["schema"]).decode()
+    at = next((at for at, turn in enumerate(messages) if turn["role"] not in {"system", "developer"}), len(messages))
+    said = f"Answer with nothing but JSON that is valid against this JSON Schema:\n{schema}"
+    messages.insert(at, {"role": "system", "content": said})
+
+
 def _put_guided(body: dict[str, Any], guided: Any, dialect: Dialect) -> None:
     kind = shape_kind(guided)
     if kind is None:
@@ -146,6 +155,7 @@ def _put_guided(body: dict[str, Any], guided: Any, dialect: Dialect) -> None:
         )
     if place == "json_object":
         body["response_format"] = {"type": "json_object"}
+        _tell_schema(body["messages"], guided)
     elif place == "json_schema":
         body["response_format"] = {"type": "json_schema", "json_schema": named_schema(guided)}
     else:

@@ -31,13 +31,36 @@ def write_messages(messages: Sequence[Message], dialect: Dialect) -> list[dict[s
         ConfigError: a piece cannot be sent (a path that was not read, an image URL to a server that fetches none).
     """
     exchange = _last_user_turn(messages) if dialect.reasoning_turns == "tools" else -1
-    written = []
+    written: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
     for at, message in enumerate(messages):
         turn = _write(message, dialect)
+        if message.role is not Role.TOOL:
+            _show(shown, written)
+        elif not dialect.tool_images and isinstance(turn["content"], list):
+            shown += _without_media(turn)
         if message.role is Role.ASSISTANT and dialect.reasoning is not None:
             _replay(message, turn, dialect, current=at > exchange)
         written.append(turn)
+    _show(shown, written)
     return _grouped(written) if dialect.group_turns else written
+
+
+def _without_media(turn: dict[str, Any]) -> list[dict[str, Any]]:
+    """Leave only text in a tool's turn; what else it held, with a word on where it comes from."""
+    texts = [part for part in turn["content"] if part["type"] == "text"]
+    media = [part for part in turn["content"] if part["type"] != "text"]
+    if not media:
+        return []
+    turn["content"] = texts or ""
+    return [{"type": "text", "text": f"What the call {turn.get('tool_call_id', '')} has returned:"}, *media]
+
+
+def _show(shown: list[dict[str, Any]], written: list[dict[str, Any]]) -> None:
+    """Say as the user what tools have shown: after all of their turns, which nothing may stand between."""
+    if shown:
+        written.append({"role": "user", "content": list(shown)})
+        shown.clear()
 
 
 def _last_user_turn(messages: Sequence[Message]) -> int:

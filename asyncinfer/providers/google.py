@@ -70,6 +70,7 @@ GOOGLE_ROWS = (
         dialect=_COMPATIBLE,
         models_path=None,
         key_required=False,
+        api_path=_PLACE + "/endpoints/openapi",
     ),
     Provider(
         "google_vertex_express",

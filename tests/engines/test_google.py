@@ -308,6 +308,17 @@ def test_the_models_name_chooses_the_format(model: str, found: tuple[str, str, s
     assert base(vertex(ModelParams(model_name=model), project_id="p", region="europe-west1")) == found
 
 
+def test_an_address_without_a_path_serves_every_family_of_models() -> None:
+    place = "http://localhost:1/{}/projects/p/locations/r"
+    asked = {"project_id": "p", "region": "r", "api_url": "http://localhost:1", "api_key": "ya29.token"}
+    for model, path in (
+        ("gemini-x", place.format("v1beta1")),
+        ("claude-x", place.format("v1")),
+        ("meta/llama-x", place.format("v1beta1") + "/endpoints/openapi"),
+    ):
+        assert base(vertex(ModelParams(model_name=model), **asked))[1] == path
+
+
 def test_a_path_that_names_a_format_goes_before_the_models_name() -> None:
     model = ModelParams(model_name="anthropic/claude-x")
     assert base(vertex(model, project_id="p", region="r", api_url=GUIDE))[0] == "google_vertex_openai"

@@ -45,10 +45,11 @@ _CLOSED = "the engine was closed while this call was under way"
 class Job:
     """One request on its way through the worker."""
 
-    __slots__ = ("ask", "feed", "model", "task", "variables")
+    __slots__ = ("ask", "echo", "feed", "model", "task", "variables")
 
-    def __init__(self, ask: Ask, model: ModelParams, variables: dict[str, Any]) -> None:
+    def __init__(self, ask: Ask, model: ModelParams, variables: dict[str, Any], *, echo: bool) -> None:
         self.ask = ask
+        self.echo = echo
         self.model = model
         self.variables = variables
         self.feed: Feed
@@ -94,13 +95,20 @@ class Core:
             join_all([self._thread])
             raise self._failure
 
-    def open(self, ask: Ask, model: ModelParams, variables: dict[str, Any]) -> Feed:
-        """Begin an answer. On the caller's loop."""
+    def open(self, ask: Ask, model: ModelParams, variables: dict[str, Any], *, echo: bool = False) -> Feed:
+        """Begin an answer. On the caller's loop.
+
+        Args:
+            ask: what is asked.
+            model: the call's own model parameters: adapter, template, parsers.
+            variables: of the chat template.
+            echo: begin the answer with the prompt.
+        """
         if self._closing:
             raise EngineClosedError("the engine is closed", provider=failures.NAME)
         if self._llm.errored:
             raise EngineError(failures.DEAD, provider=failures.NAME)
-        job = Job(ask, model, variables)
+        job = Job(ask, model, variables, echo=echo)
         job.feed = Feed(on_abort=partial(self._leave, job))
         if not self._soon(self._begin, job):
             raise EngineClosedError("the engine is closed", provider=failures.NAME)
@@ -213,7 +221,7 @@ class Core:
         parsed = parsing(
             ask,
             tool_parser=job.model.tool_call_parser or settings.tool_parser,
-            reasoning_parser=settings.reasoning_parser,
+            reasoning_parser=job.model.model_kwargs.get("reasoning_parser") or settings.reasoning_parser,
             llm=llm,
             shape=shape(ask),
             variables=job.variables,
@@ -225,7 +233,10 @@ class Core:
             skip_special=None if parsed is None else parsed.skip_special,
         )
         name = f"chatcmpl-{secrets.token_hex(12)}"
-        reader = Reader(name, settings.model, ask, prompt, parsed, llm.get_tokenizer())
+        tokenizer = llm.get_tokenizer()
+        reader = Reader(name, settings.model, ask, prompt, parsed, tokenizer)
+        if job.echo:
+            reader.echo = tokenizer.decode(prompt.tokens, skip_special_tokens=ask.skip_special)
         async with aclosing(llm.generate(prompt.inputs, params, name, lora_request=lora)) as outputs:
             async for output in outputs:
                 events = reader.feed(output)

@@ -38,6 +38,8 @@ _SUPPORTED = frozenset(
         "n",
         "skip_special_tokens",
         "use_cache",
+        "use_sampling",
+        "exclude_prompt_from_response",
         "guided_decoding",
         "tool_choice",
         "reasoning_effort",
@@ -134,7 +136,8 @@ class VLLMInferenceEngine(Engine):
             raise EngineClosedError("the engine is closed", provider=self.name)
         if core.sees:
             request = await with_data(request)
-        return core.open(read(request, images=core.sees), request.model, _variables(request))
+        echo = not request.generation.exclude_prompt_from_response
+        return core.open(read(request, images=core.sees), request.model, _variables(request), echo=echo)
 
 
 def _variables(request: Request) -> dict[str, Any]:

@@ -52,9 +52,12 @@ class Reader:
         prompt: as it was rendered.
         parsing: vLLM's own parser, or None for the usual markup.
         tokenizer: to write tokens that are reported with log probabilities.
+
+    Attributes:
+        echo: text that stands before each answer.
     """
 
-    __slots__ = ("_ask", "_choices", "_id", "_model", "_parsing", "_prompt", "_started", "_tokenizer")
+    __slots__ = ("_ask", "_choices", "_id", "_model", "_parsing", "_prompt", "_started", "_tokenizer", "echo")
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class Reader:
         self._tokenizer = tokenizer
         self._choices: dict[int, _Choice] = {}
         self._started = False
+        self.echo = ""
 
     def feed(self, output: Any) -> list[Event]:
         """The events of one ``RequestOutput``, which holds what is new.
@@ -99,6 +103,8 @@ class Reader:
         choice = self._choices.get(index)
         if choice is None:
             choice = self._choices[index] = self._begin()
+            if self.echo:
+                events.append(TextDelta(self.echo, index=index))
         if choice.finished:
             return
         choice.made += len(output.token_ids)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
+
 from ..errors import ProtocolError
 from .status import redact
 
@@ -26,6 +28,19 @@ def parse_json(data: bytes) -> Any:
     except (ValueError, RecursionError):
         shown = redact(data[:120].decode("utf-8", "replace"))
         raise ProtocolError(f"The provider sent something that is not JSON: {shown!r}") from None
+
+
+def arguments_object(text: str) -> dict[str, Any]:
+    """The arguments of a call as the object that some formats ask for.
+
+    What a model once wrote may be none. The call was answered with an error, and the conversation goes on: it is sent
+    back under a name that says so, Anthropic's own for it.
+    """
+    try:
+        value = msgspec.json.decode(text) if text.strip() else {}
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        value = None
+    return value if isinstance(value, dict) else {"INVALID_JSON": text}
 
 
 def count(value: Any) -> int | None:

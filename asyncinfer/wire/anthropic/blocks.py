@@ -14,10 +14,9 @@ import re
 from binascii import b2a_base64
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from ...conversation import ContentItem, Message, Role, Type
 from ...errors import ConfigError
+from ..lenient import arguments_object
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -224,15 +223,7 @@ def _as_received(message: Message) -> list[Block] | None:
 
 
 def _tool_use(call: Any) -> Block:
-    arguments = call.function.arguments
-    try:
-        value = msgspec.json.decode(arguments) if arguments.strip() else {}
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        # What the model wrote is not an object, the only thing the format takes. It is told so in the provider's own
-        # spelling; the tool's answer says the rest.
-        value = {"INVALID_JSON": arguments}
+    value = arguments_object(call.function.arguments)
     block = {"type": "tool_use", "id": _id(call.id), "name": call.function.name, "input": value}
     if call.model_extra and "cache_control" in call.model_extra:
         block["cache_control"] = call.model_extra["cache_control"]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...conversation import ContentItem, Message, Role, Type
 from ...errors import ConfigError
+from ..lenient import arguments_object
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +87,7 @@ class _Writer:
             return [self._result(message, path)]
         blocks = _reasoning(message, path) if message.role is Role.ASSISTANT else []
         blocks += self._content(message.content, path)
-        blocks += [_call(call, f"{path}.tool_calls[{n}]") for n, call in enumerate(message.tool_calls or ())]
+        blocks += [_call(call) for call in message.tool_calls or ()]
         return blocks
 
     def _content(self, content: str | list[ContentItem] | None, path: str) -> list[Block]:
@@ -163,11 +164,8 @@ def _reasoning(message: Message, path: str) -> list[Block]:
     return blocks
 
 
-def _call(call: ToolCall, path: str) -> Block:
-    try:
-        arguments = call.get_arguments_dict()
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}", path=f"{path}.function.arguments") from None
+def _call(call: ToolCall) -> Block:
+    arguments = arguments_object(call.function.arguments)
     return {"toolUse": {"toolUseId": _tool_id(call.id), "name": call.function.name, "input": arguments}}
 
 

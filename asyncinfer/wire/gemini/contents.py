@@ -17,6 +17,7 @@ import msgspec
 
 from ...conversation import ContentItem, Message, Role, Type
 from ...errors import ConfigError
+from ..lenient import arguments_object
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,11 +171,7 @@ def _model_parts(message: Message, *, signatures: bool) -> list[dict[str, Any]]:
 def _calls(message: Message, *, signatures: bool) -> list[dict[str, Any]]:
     parts = []
     for call in message.tool_calls or ():
-        try:
-            arguments = call.get_arguments_dict()
-        except ValueError as error:
-            raise ConfigError(str(error), path="messages.tool_calls") from None
-        function: dict[str, Any] = {"name": call.function.name, "args": arguments}
+        function: dict[str, Any] = {"name": call.function.name, "args": arguments_object(call.function.arguments)}
         if call.id:
             function["id"] = call.id
         part: dict[str, Any] = {"functionCall": function}

@@ -283,6 +283,15 @@ def test_results_of_tools():
         encode(messages=[{"role": "user", "content": "x"}, {"role": "tool", "tool_call_id": "zz", "content": "y"}])
 
 
+@pytest.mark.parametrize("written", ['{"c":', "[1]", '{"a": NaN}'])
+def test_arguments_that_are_no_object_still_go_back(written):
+    made = calls(("a", "f"))
+    made[0]["function"]["arguments"] = written
+    messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": None, "tool_calls": made}]
+    _, body = encode(messages=messages)
+    assert body["contents"][1]["parts"][0]["functionCall"]["args"] == {"INVALID_JSON": written}
+
+
 def test_calls_of_another_model_get_googles_stand_in_where_it_is_needed():
     messages = [
         {"role": "user", "content": "before"},

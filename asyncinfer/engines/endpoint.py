@@ -42,16 +42,31 @@ class Endpoint:
         headers: everything that is sent with each request, credentials included unless they change with time.
         credential: where those come from that change with time; None for a key.
         limits: how the limiter of this destination is set up.
+        name: the provider's, in errors: that of its first row, whichever of its faces answers.
         identity: key of the shared limiter: provider, base URL, a digest of the key. Never the key itself.
         limiters: limiters in use, by model.
     """
 
-    __slots__ = ("_secrets", "codec", "credential", "headers", "identity", "limiters", "limits", "provider", "urls")
+    __slots__ = (
+        "_secrets",
+        "codec",
+        "credential",
+        "headers",
+        "identity",
+        "limiters",
+        "limits",
+        "name",
+        "provider",
+        "urls",
+    )
 
-    def __init__(self, provider: Provider, remote: RemoteParams, key: str | None, urls: Urls, codec: Codec) -> None:
+    def __init__(
+        self, provider: Provider, remote: RemoteParams, key: str | None, urls: Urls, codec: Codec, name: str = ""
+    ) -> None:
         from ..transport.auth import sign
 
         self.provider = provider
+        self.name = name or provider.name
         self.urls = urls
         self.codec = codec
         auth, self.credential = find_auth(provider.auth, key)
@@ -71,7 +86,7 @@ class Endpoint:
 
     def blamed(self, error: _Error) -> _Error:
         """``error`` with the provider's name, and without the credentials: some servers quote the key they refuse."""
-        error.provider = self.provider.name
+        error.provider = self.name
         for secret in self._secrets:
             if secret in error.message:
                 error.args = (error.message.replace(secret, "[secret]"), *error.args[1:])
@@ -102,6 +117,7 @@ def resolve(
         raise ConfigError(
             f"{why}: set remote_params.api_url, for example http://localhost:8000/v1", path="remote_params.api_url"
         )
+    name = provider.name
     if provider.faces:
         from .places import face
 
@@ -120,7 +136,7 @@ def resolve(
                 provider, key = express, found
                 urls = resolve_api_url(remote.api_url or provider.base_url or "", provider)
         urls = places.filled(urls, remote, model_kwargs, key)
-    return Endpoint(provider, remote, key, urls, codec(provider.codec))
+    return Endpoint(provider, remote, key, urls, codec(provider.codec), name)
 
 
 def find_auth(auth: str, key: str | None) -> tuple[str, Credential | None]:

@@ -50,7 +50,7 @@ async def list_models(transport: Transport, endpoint: Endpoint, *, chat_only: bo
         if isinstance(error, TotalTimeout):
             raise
         raise TotalTimeout(
-            f"{first} did not list its models within {_SECONDS:g} s", seconds=_SECONDS, provider=endpoint.provider.name
+            f"{first} did not list its models within {_SECONDS:g} s", seconds=_SECONDS, provider=endpoint.name
         ) from None
     return found
 
@@ -82,7 +82,7 @@ async def _get(transport: Transport, endpoint: Endpoint, url: str) -> Any:
     try:
         return msgspec.json.decode(body)
     except msgspec.DecodeError as error:
-        raise ProtocolError(f"{url} did not answer with JSON", provider=endpoint.provider.name) from error
+        raise ProtocolError(f"{url} did not answer with JSON", provider=endpoint.name) from error
 
 
 def _read(page: Any, first: str, provider: str) -> tuple[list[dict[str, Any]], str | None]:

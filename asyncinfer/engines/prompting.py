@@ -87,6 +87,6 @@ def _refused(endpoint: Endpoint, error: Exception) -> Exception:
         "remote_params.api_url to its /v1/chat/completions, or model.chat_template to the model's chat template (or "
         "model.tokenizer_name to a folder that has it)",
         path="remote_params.api_url",
-        provider=endpoint.provider.name,
+        provider=endpoint.name,
         status=error.status,
     )

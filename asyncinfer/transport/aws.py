@@ -28,6 +28,7 @@ from ..errors import (
     ConnectError,
     ConnectTimeout,
     MissingDependencyError,
+    ProtocolError,
     TransportError,
 )
 from ..loops import Loop, running
@@ -275,6 +276,7 @@ def _translate(error: Exception, place: Place) -> Exception:
     """What the library raised, in our words."""
     import aiohttp
     from botocore import exceptions as aws
+    from botocore.parsers import ResponseParserError
 
     where = place.endpoint_url or f"{place.title} in {place.region}"
     if isinstance(error, aws.ClientError):
@@ -300,6 +302,9 @@ def _translate(error: Exception, place: Place) -> Exception:
         return TransportError(f"the connection to {where} broke: {_reason(error)}")
     if isinstance(error, aws.BotoCoreError):
         return ConfigError(f"aiobotocore cannot send this request: {error}")
+    if isinstance(error, (ResponseParserError, AttributeError, TypeError)):
+        # What it stumbles over when it reads JSON that is no object.
+        return ProtocolError(f"{where} answered with something that {place.title} does not say; what stands before it?")
     return error
 
 

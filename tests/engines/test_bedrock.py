@@ -13,6 +13,8 @@ import anyio
 import pytest
 
 from asyncinfer import (
+    APIError,
+    AsyncInferError,
     AuthenticationError,
     BadRequestError,
     BedrockInferenceEngine,
@@ -360,6 +362,19 @@ async def test_a_stream_that_was_cut_never_looks_finished() -> None:
         engine = engine_for(server)
         with pytest.raises(StreamTruncated):
             await engine.generate("hi")
+        await engine.aclose()
+
+
+@pytest.mark.parametrize("body", [b"null", b"[]", b'[{"error": "no"}]', b"7"])
+@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize("status", [200, 400, 503])
+async def test_json_that_is_no_object_is_a_typed_error(body: bytes, streams: bool, status: int) -> None:
+    with CannedServer(answer(body, status)) as server:
+        engine = engine_for(server, max_retries=0, use_streaming=streams)
+        with pytest.raises(AsyncInferError) as caught:
+            await engine.generate("hi")
+        assert isinstance(caught.value, (ProtocolError, APIError, StreamTruncated))
+        assert caught.value.provider == "bedrock"
         await engine.aclose()
 
 

@@ -252,6 +252,18 @@ async def test_how_often_an_engine_tries_again_is_not_learnt_from_another() -> N
                 assert (await patient.generate("x")).text == "Hi"  # while the first one holds their limiter
 
 
+async def test_every_error_of_an_engine_has_one_name_for_the_provider() -> None:
+    begun = b'data: {"type": "response.output_text.delta", "item_id": "m", "output_index": 0, "delta": "Hi"}\n\n'
+    broken = b'data: {"type": "error", "code": "server_error", "message": "boom"}\n\n'
+    with CannedServer(answer(b"{}", 400), stream(broken), stream(begun, broken), stream(begun)) as server:
+        remote = RemoteParams(api_url=f"{server.url}/v1/responses", max_retries=0)
+        async with OpenAIInferenceEngine(ModelParams(model_name="m"), remote_params=remote) as engine:
+            for kind in (BadRequestError, ServerError, StreamInterrupted, StreamInterrupted):
+                with pytest.raises(kind) as caught:
+                    await engine.generate("x")
+                assert caught.value.provider == "openai"
+
+
 async def test_missing_key_and_url_name_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ConfigError, match="OPENAI_API_KEY"):

@@ -56,7 +56,7 @@ def read_class(kind: Any, text: str) -> Any:
     from pydantic import ValidationError
 
     try:
-        return _adapter(kind).validate_json(text)
+        return _adapter(kind).validate_json(_unfenced(text))
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, item['loc'])) or 'answer'}: {item['msg']}" for item in error.errors()]
         raise ValueError("; ".join(faults)) from error
@@ -84,7 +84,7 @@ def read_shape(guided: GuidedDecodingParams, text: str) -> Any:
 
 def _read_json(shape: Any, text: str) -> Any:
     try:
-        value = msgspec.json.decode(text)
+        value = msgspec.json.decode(_unfenced(text))
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ValueError(f"it is no JSON: {error}") from None
     faults = []
@@ -95,6 +95,15 @@ def _read_json(shape: Any, text: str) -> Any:
     if faults:
         raise ValueError("; ".join(faults))
     return value
+
+
+def _unfenced(text: str) -> str:
+    """What stands in a Markdown fence, where that is the whole answer: models that nobody holds to JSON write it so."""
+    bare = text.strip()
+    if len(bare) < 6 or not bare.startswith("```") or not bare.endswith("```"):
+        return text
+    language, _, inside = bare[3:-3].partition("\n")
+    return inside if language.strip().lower() in {"", "json"} else text
 
 
 def _text_of(shape: Any) -> str | bytes:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from asyncinfer import (
     ConfigError,
@@ -42,6 +43,11 @@ CITY: dict[str, Any] = {
     "$defs": {"spot": {"type": "array", "prefixItems": [{"type": "number"}, {"type": "number"}], "items": False}},
 }
 OSLO = '{"name": "Oslo", "size": 7, "spot": [59.9, 10.7]}'
+
+
+class City(BaseModel):
+    name: str
+    size: int
 
 
 def shaped(**shape: Any) -> GenerationParams:
@@ -85,6 +91,17 @@ async def test_an_answer_of_another_shape_says_where_and_is_kept(text: str, says
     assert partial is not None
     assert (partial.text, partial.parsed, partial.finish_reason) == (text, None, FinishReason.STOP)
     assert partial.conversation.messages[-1].text == text
+
+
+@pytest.mark.parametrize("fence", ["```json\n{}\n```", "```\n{}```", " \n``` JSON \r\n{}\n\n```\n"])
+async def test_an_answer_in_a_fence_is_read_as_objects_reads_it(fence: str) -> None:
+    fenced = fence.format(OSLO)
+    assert await ask(fenced, json=CITY) == json.loads(OSLO)
+    assert (await ask(fenced, json=City)).name == "Oslo"
+    for broken in (fenced.rstrip()[:-1], f"```yaml\n{OSLO}\n```", f"{fenced} {fenced}", "```", "``````"):
+        for shape in (CITY, City):
+            with pytest.raises(StructuredOutputError):
+                await ask(broken, json=shape)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,10 @@ it forget a Finish, or the limit, and see what the suite says.
 
 import asyncio
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from own_engine import Reverse
 
 from asyncinfer.testing import ConformanceError, check_engine
-from examples.own_engine import Reverse
 
 
 async def main() -> int:

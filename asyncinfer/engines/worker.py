@@ -329,9 +329,11 @@ def close_at_exit(thing: Closable) -> None:
     """Close ``thing`` before the interpreter ends, if nobody has until then (and it still exists)."""
     with _open_lock:
         _open.add(thing)
+        # What is registered last runs first: before anything that a library has registered for itself until now.
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)
 
 
-@atexit.register
 def _close_all() -> None:
     with _open_lock:
         things = list(_open)

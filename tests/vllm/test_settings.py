@@ -184,6 +184,10 @@ def test_room_for_adapters(tmp_path):
     given = {}
     adapters.reserve(given, settings())
     assert given == {}
+    for asked, places in ((None, 9), (3, 4)):  # one stays empty
+        given = {} if asked is None else {"max_loras": asked}
+        adapters.reserve(given, settings(adapter_model=one), on_cpu=True)
+        assert given["max_loras"] == places
 
 
 def test_an_adapter_by_its_name(tmp_path):

@@ -21,7 +21,11 @@ _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM takes for ``max_lora_rank``."""
 
 
-def reserve(given: dict[str, Any], settings: Settings) -> None:
+_ON_CPU = 8
+"""Adapters that a CPU has room for, unless more are known: their number cannot grow later."""
+
+
+def reserve(given: dict[str, Any], settings: Settings, *, on_cpu: bool = False) -> None:
     """Complete the engine's arguments for the adapters that are known before it is loaded."""
     known = list(dict.fromkeys([*([settings.adapter] if settings.adapter else []), *settings.adapters.values()]))
     known = list(dict.fromkeys(settings.adapters.get(name, name) for name in known))
@@ -32,7 +36,10 @@ def reserve(given: dict[str, Any], settings: Settings) -> None:
     if known and "max_lora_rank" not in given:
         given["max_lora_rank"] = _room(max(rank(_folder(name)) for name in known))
     # At least two, so that a further adapter can answer beside the first.
-    given.setdefault("max_loras", max(2, len(known)))
+    room = given.get("max_loras") or max(_ON_CPU if on_cpu else 2, len(known))
+    # The kernels for CPUs add the adapter of the last place to every row that has none (they take its number, -1, for
+    # the last of a list). So that place stays empty: `Adapters` loads no more than one less.
+    given["max_loras"] = room + 1 if on_cpu else room
 
 
 def _room(needed: int) -> int:
@@ -81,12 +88,20 @@ def _folder(name: str) -> Path:
 
 
 class Adapters:
-    """The adapters of one loaded engine; each is loaded once. Used on the worker's loop."""
+    """The adapters of one loaded engine; each is loaded once. Used on the worker's loop.
 
-    def __init__(self, settings: Settings, llm: Any, most: int | None) -> None:
+    Args:
+        settings: of the engine.
+        llm: vLLM's ``AsyncLLM``.
+        most: the highest rank there is room for; None for no adapters at all.
+        places: how many adapters can ever be loaded; None for any number.
+    """
+
+    def __init__(self, settings: Settings, llm: Any, *, most: int | None, places: int | None) -> None:
         self._settings = settings
         self._llm = llm
         self._most = most
+        self._places = places
         self._loaded: dict[str, Any] = {}
 
     async def of(self, model: ModelParams) -> Any:
@@ -132,6 +147,12 @@ class Adapters:
             )
         known = self._loaded.get(name)  # somebody else may have been quicker
         if known is None:
+            if self._places is not None and len(self._loaded) >= self._places:
+                raise ConfigError(
+                    f"without a GPU this engine has room for {self._places} LoRA adapters, and all are taken "
+                    "(model_kwargs.max_loras)",
+                    path="model.model_kwargs.max_loras",
+                )
             known = self._loaded[name] = LoRARequest(name, len(self._loaded) + 1, str(folder))
             try:
                 # By itself, not with the first request: what is wrong with the adapter must not harm the engine.

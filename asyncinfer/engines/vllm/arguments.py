@@ -33,6 +33,7 @@ def prepare_environment(*, verbose: bool) -> None:
         # A fork of a process with threads may hang in the child.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
         "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # stdout is the program's own
     }
     if not verbose:
         wanted["VLLM_LOGGING_LEVEL"] = "ERROR"
@@ -68,7 +69,7 @@ def engine_args(settings: Settings) -> Any:
     on_cpu = bool(current_platform.is_cpu())
     _weights(given, settings)
     _parallel(given, 1 if on_cpu else _devices(current_platform))
-    adapters.reserve(given, settings)
+    adapters.reserve(given, settings, on_cpu=on_cpu)
     if settings.compile is not None:
         given.setdefault("enforce_eager", not settings.compile)
     if on_cpu:

@@ -11,11 +11,12 @@ import logging
 import secrets
 import threading
 from contextlib import aclosing
+from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...errors import AsyncInferError, EngineClosedError, EngineError
-from ..worker import Feed, join_all
+from ..worker import Feed, close_at_exit, join_all
 from . import failures
 from .adapters import Adapters
 from .arguments import engine_args, import_vllm, prepare_environment
@@ -74,6 +75,7 @@ class Core:
         self._ready = threading.Event()
         self._failure: AsyncInferError | None = None
         self._loop: asyncio.AbstractEventLoop
+        self._context: Context
         self._stop: asyncio.Event
         self._llm: Any = None
         self._prompts: Prompts
@@ -91,6 +93,7 @@ class Core:
             self._thread = threading.Thread(target=self._run, name="asyncinfer-vllm", daemon=True)
             self._thread.start()
         self._ready.wait()
+        close_at_exit(self)  # before what vLLM has registered in the meantime pulls its processes away
         if self._failure is not None:
             join_all([self._thread])
             raise self._failure
@@ -129,7 +132,8 @@ class Core:
 
     def _soon(self, call: Callable[..., None], *arguments: Any) -> bool:
         try:
-            self._loop.call_soon_threadsafe(call, *arguments)
+            # In the worker's own context: that of a caller on trio would have libraries here believe they are on trio.
+            self._loop.call_soon_threadsafe(call, *arguments, context=self._context)
         except RuntimeError:  # the loop is closed
             return False
         return True
@@ -148,6 +152,7 @@ class Core:
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
         self._stop = asyncio.Event()
         with _loading:
             try:
@@ -167,6 +172,7 @@ class Core:
         settings = self._settings
         prepare_environment(verbose=settings.verbose)
         import_vllm()
+        from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
         self._llm = llm = AsyncLLM.from_engine_args(engine_args(settings))
@@ -175,7 +181,12 @@ class Core:
         self.slots = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
         lora = config.lora_config
         self._prompts = Prompts(llm)
-        self._adapters = Adapters(settings, llm, None if lora is None else lora.max_lora_rank)
+        self._adapters = Adapters(
+            settings,
+            llm,
+            most=None if lora is None else lora.max_lora_rank,
+            places=lora.max_loras - 1 if lora is not None and current_platform.is_cpu() else None,
+        )
 
     def _unload(self) -> None:
         llm = self._llm

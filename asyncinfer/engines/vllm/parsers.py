@@ -105,7 +105,8 @@ def parsing(
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
     tokenizer = llm.get_tokenizer()
-    parser = _parser(tool_parser, reasoning_parser, tokenizer)
+    # A call that must come must fit its schema too; in one that may come, the model is free, as it is without a parser.
+    parser = _parser(tool_parser, reasoning_parser, tokenizer, "parameter" if ask.must_call else "auto")
     given: dict[str, Any] = {"messages": [{"role": "user", "content": ""}], "stream": True}
     if tool_parser:
         given.update(tools=ask.tools, tool_choice=_choice(ask))
@@ -116,7 +117,7 @@ def parsing(
     return Parsing(new, chat, tools=bool(tool_parser), reasons=bool(reasoning_parser))
 
 
-def _parser(tool_parser: str | None, reasoning_parser: str | None, tokenizer: Any) -> Any:
+def _parser(tool_parser: str | None, reasoning_parser: str | None, tokenizer: Any, strict: str) -> Any:
     from vllm.parser.parser_manager import ParserManager
 
     try:
@@ -124,6 +125,7 @@ def _parser(tool_parser: str | None, reasoning_parser: str | None, tokenizer: An
             tool_parser_name=tool_parser,
             reasoning_parser_name=reasoning_parser,
             enable_auto_tools=True,
+            tool_strict_level=strict,
             tokenizer=tokenizer,
         )
     except (TypeError, KeyError, ValueError, RuntimeError) as error:

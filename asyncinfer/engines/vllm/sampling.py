@@ -28,14 +28,15 @@ def sampling(ask: Ask, *, structured: Any = None, skip_special: bool | None = No
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    only_the_best = ask.temperature > 0 and ask.top_p <= 0.0  # vLLM wants more than nothing
+    # vLLM wants a top_p above nothing, and more than one answer only where there is a choice.
+    only_the_best = ask.top_p <= 0.0 or (ask.n > 1 and ask.temperature <= 0)
     return SamplingParams(
         n=ask.n,
         max_tokens=ask.max_tokens,
         min_tokens=ask.min_tokens,
-        temperature=ask.temperature,
+        temperature=1.0 if only_the_best else ask.temperature,
         top_k=1 if only_the_best else ask.top_k,
-        top_p=1.0 if only_the_best or ask.temperature <= 0 else ask.top_p,
+        top_p=1.0 if only_the_best else ask.top_p,
         min_p=ask.min_p,
         frequency_penalty=ask.frequency_penalty,
         presence_penalty=ask.presence_penalty,

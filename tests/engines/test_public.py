@@ -20,6 +20,7 @@ def test_every_promised_name_is_there() -> None:
 
 
 def test_every_engine_type_opens_the_class_of_its_row() -> None:
+    assert set(ENGINES) == set(asyncinfer.InferenceEngineType)
     for kind in ENGINES:
         found = engine_class(kind)
         assert issubclass(found, asyncinfer.Engine)

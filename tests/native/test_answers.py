@@ -272,7 +272,7 @@ async def test_what_means_nothing_here_is_named(engine, caplog):
 
 
 async def test_leaving_frees_the_sequence_within_a_step(engine):
-    rows = engine._runner._paged._rows
+    paged = engine._runner._paged
     for how in ("break", "cancel"):
         with anyio.CancelScope() as scope:
             async with engine.stream(COUNT, generation=LONG) as stream:
@@ -281,12 +281,12 @@ async def test_leaving_frees_the_sequence_within_a_step(engine):
                         break
                     scope.cancel()
         with anyio.fail_after(5):
-            while rows:
+            while paged._line.running:
                 await anyio.sleep(0.01)
-        manager = engine._runner._paged._manager
+        scheduler = paged._batching._scheduler
         assert (await engine.generate("What is 3 + 4?")).text == "3 + 4 = 7."
         with anyio.fail_after(5):  # the library forgets a row at the beginning of the next step
-            while manager.batch_processor.scheduler.active_requests:
+            while scheduler.active_requests:
                 await anyio.sleep(0.01)
     with pytest.raises(StreamInterrupted) as caught:
         await stream.completion()

@@ -100,6 +100,9 @@ class Row:
         listener: who gets the events.
         guide: of its shape, or None.
         manner: how it is computed.
+
+    Attributes:
+        cached: tokens of the prompt that did not have to be read, because another prompt began alike.
     """
 
     __slots__ = (
@@ -108,6 +111,7 @@ class Row:
         "_speller",
         "_started",
         "ask",
+        "cached",
         "chooser",
         "ended",
         "listener",
@@ -125,6 +129,7 @@ class Row:
         self.manner = manner
         self.chooser = Chooser(ask, prepared.tokens, model.ends.union(ask.stop_ids), guide)
         self.made = 0
+        self.cached = 0
         self.ended = False
         self._model = model
         self._started = False
@@ -173,7 +178,7 @@ class Row:
         self._started = True
         events: list[Event] = [
             Start(id=f"chatcmpl-{secrets.token_hex(12)}", model=self._model.name),
-            UsageUpdate(Usage(input_tokens=len(self.prepared.tokens))),
+            UsageUpdate(self._usage()),
         ]
         if self.manner.echo:
             events.append(TextDelta(self.prepared.text))
@@ -186,8 +191,11 @@ class Row:
         if answer.calls and reason is FinishReason.STOP:
             reason = FinishReason.TOOL_CALLS
         events.append(Finish(reason, matched=answer.matched if matched is None else matched))
-        events.append(UsageUpdate(Usage(input_tokens=len(self.prepared.tokens), output_tokens=self.made)))
+        events.append(UsageUpdate(self._usage()))
         return events
+
+    def _usage(self) -> Usage:
+        return Usage(input_tokens=len(self.prepared.tokens), output_tokens=self.made, cached_tokens=self.cached)
 
     def _logprob(self, picked: Picked) -> dict[str, Any] | None:
         if picked.logprob is None:

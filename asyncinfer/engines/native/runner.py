@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ConfigError, EngineClosedError, EngineError
 from ..local.several import Several
 from ..worker import Crew
+from .batching import Unusable
 from .failures import typed
 from .guide import Guides
 from .loading import Loaded, load
@@ -90,6 +91,15 @@ class Runner:
         if paged is not None:
             try:
                 paged.start()
+            except Unusable as error:
+                self._paged = None
+                _log.warning(
+                    "native: %s is not batched continuously with this version of Transformers (%s); %s requests are "
+                    "computed at a time, and others wait",
+                    self._settings.model,
+                    error,
+                    "generation.batch_size",
+                )
             except Exception as error:
                 raise typed(error, "laying out the memory of continuous batching") from error
 

@@ -187,7 +187,7 @@ class Batching:
             raise Unusable("its continuous batching has no thread")
         self.submit(_TRIAL, [self._loaded.pad], 1)
         while thread.is_alive() and not self.tried.wait(0.02):
-            self._scheduler.block_new_requests = False
+            pass
         fatal = self.fatal
         if fatal is not None:
             raise typed(fatal, "laying out the memory of continuous batching") if out_of_memory(fatal) else fatal

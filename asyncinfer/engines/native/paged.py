@@ -186,20 +186,23 @@ class Paged:
         computed = {request.state.request_id for request in self._computed}
         self._batching, self._computed = None, []
         self._fresh.clear()
-        if self._closed:
-            told: AsyncInferError = EngineClosedError("the engine was closed while this call was under way")
-        else:
-            told = EngineError("the decoder ended") if error is None else typed(error, "decoding")
-        kept = [row for name, row in rows.items() if not row.made and name not in computed]
+        kept = [row for name, row in rows.items() if not row.made and not row.ended and name not in computed]
         if not began or self._closed or (rows and len(kept) == len(rows)):  # the next time would be no other
             kept = []
             lost = [*rows.values(), *line.leave()]
         else:
             lost = [row for row in rows.values() if row not in kept]
-        for row in lost:
-            row.fail(told)
+        if lost:
+            told = self._why(error)
+            for row in lost:
+                row.fail(told)
         line.waiting.extendleft(reversed(kept))
         return bool(line.waiting)
+
+    def _why(self, error: BaseException | None) -> AsyncInferError:
+        if self._closed:
+            return EngineClosedError("the engine was closed while this call was under way")
+        return EngineError("the decoder ended") if error is None else typed(error, "decoding")
 
     # -- the library's thread ----------------------------------------------------------------------------------------
 

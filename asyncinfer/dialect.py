@@ -41,6 +41,12 @@ MESSAGES_FIELDS = {
 }
 """The same for Anthropic Messages."""
 
+TOLD = {"json": "json_schema", "choice": "wrapped", "regex": "told"}
+"""What becomes of guided decoding where the format has JSON Schemas, and nothing is known of their ``pattern``."""
+
+PATTERNS = {**TOLD, "regex": "wrapped"}
+"""The same where ``pattern`` is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelRule:
@@ -66,7 +72,10 @@ class Dialect:
         path: path of the chat endpoint below the base URL.
         fields: generation parameter -> name on the wire (a dot makes a nested object); others cannot be sent.
         guided: kind of guided decoding (``json``, ``regex``, ``choice``, ``grammar``) -> where its value goes:
-            ``json_schema`` or ``json_object`` (kinds of ``response_format``), else a field of the body.
+            ``json_schema`` or ``json_object`` (kinds of ``response_format``), ``wrapped`` (the one string of an object,
+            sent where ``json`` goes), ``told`` (the same, an expression in words), else a field of the body.
+        strict: which schemas are sent as strict where the caller does not say: ``closable``: our own, and those of
+            classes that strictness leaves their meaning; ``wrapped``: our own only; ``asked``: none.
         default_max_tokens: sent where nobody asked for a maximum and the provider requires one.
         stream_options: sent with every streamed request, or None where the provider does not know the field.
         streams: whether the provider can stream at all.
@@ -93,7 +102,8 @@ class Dialect:
 
     path: str = "/chat/completions"
     fields: dict[str, str] = field(default_factory=lambda: dict(CHAT_FIELDS))
-    guided: dict[str, str] = field(default_factory=lambda: {"json": "json_schema"})
+    guided: dict[str, str] = field(default_factory=lambda: dict(TOLD))
+    strict: Literal["closable", "wrapped", "asked"] = "wrapped"
     default_max_tokens: int | None = None
     stream_options: dict[str, Any] | None = field(default_factory=lambda: {"include_usage": True})
     streams: bool = True

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from ..request import Request
     from ..scheduling.limiter import Limiter, Ticket
     from ..transport.aws import Place
+    from ..wire.protocol import Decoder
+    from ..wire.unwrapping import Filter
     from .jobs.view import BatchView
     from .source import Source
 
@@ -94,17 +96,20 @@ class BedrockInferenceEngine(Engine):
         await to_thread.run_sync(load)
 
     async def open(self, request: Request) -> Source:
-        from ..wire.bedrock import encode_request
+        from ..wire.bedrock import answers_by_call, encode_request
+        from ..wire.unwrapping import filters_for
         from .fetched import with_data
         from .portal import portal
 
         request = await with_data(request)
         place = replace(self._destination(request).place, connect_timeout=request.timeouts.connect)
-        arguments = encode_request(request, self.provider().dialect)
+        dialect = self.provider().dialect
+        arguments = encode_request(request, dialect)
+        filters = filters_for(request, dialect, called=answers_by_call(request))
         there = portal()
 
         async def opener() -> Source:
-            return await _open(place, arguments, stream=request.stream)
+            return await _open(place, arguments, filters, stream=request.stream)
 
         try:
             return await (opener() if there is None else there.open(opener))
@@ -268,10 +273,11 @@ def _endpoint_url(remote: RemoteParams, region: str) -> str | None:
 # -- on asyncio --------------------------------------------------------------------------------------------------------
 
 
-async def _open(place: Place, arguments: dict[str, Any], *, stream: bool) -> Source:
+async def _open(place: Place, arguments: dict[str, Any], filters: list[Filter], *, stream: bool) -> Source:
     from ..transport.aws import RUNTIME, Refused, shared_lane
     from ..wire.bedrock import ConverseDecoder, read_document
     from ..wire.status import request_id
+    from ..wire.unwrapping import FilteredDecoder, filtered
     from .exchange import RemoteSource
 
     model = str(arguments["modelId"])
@@ -279,12 +285,13 @@ async def _open(place: Place, arguments: dict[str, Any], *, stream: bool) -> Sou
         if not stream:
             answer = await shared_lane().call(place, RUNTIME, "converse", arguments)
             asked = request_id(answer["ResponseMetadata"]["HTTPHeaders"])
-            return _Whole(read_document(answer, model, asked), asked)
+            return _Whole(filtered(read_document(answer, model, asked), filters), asked)
         exchange = await shared_lane().stream(place, "converse_stream", arguments)
     except Refused as refused:
         raise _typed(refused) from None
     asked = request_id(exchange.headers)
-    return RemoteSource(exchange, ConverseDecoder(model, asked), {}, asked)
+    decoder: Decoder = ConverseDecoder(model, asked)
+    return RemoteSource(exchange, FilteredDecoder(decoder, filters) if filters else decoder, {}, asked)
 
 
 def _typed(refused: Any) -> AsyncInferError:

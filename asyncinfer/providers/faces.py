@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..dialect import Dialect
+from ..dialect import PATTERNS, TOLD, Dialect
 
 if TYPE_CHECKING:
     from .row import Provider
@@ -65,6 +65,8 @@ def responses(row: Provider) -> Provider:
         dialect=Dialect(
             path="/responses",
             fields=_RESPONSES,
+            guided=TOLD if chat.guided.get("regex") == "told" else PATTERNS,
+            strict=chat.strict,
             stream_options=options or None,
             reasoning="reasoning_details" if chat.model_rules else None,
             developer_role=chat.developer_role,

@@ -24,7 +24,7 @@ _FIELDS = {
     "reasoning_effort": "thinkingConfig",
     "tool_choice": "toolConfig",
 }
-_GUIDED = {"json": "responseJsonSchema", "choice": "responseSchema"}
+_GUIDED = {"json": "responseJsonSchema", "choice": "responseSchema", "regex": "wrapped"}
 _CHAT = {
     name: wire
     for name, wire in CHAT_FIELDS.items()
@@ -92,7 +92,7 @@ GOOGLE_ROWS = (
         dialect=Dialect(
             path="/publishers/anthropic/",
             fields=MESSAGES_FIELDS,
-            guided={"json": "output_config.format"},
+            guided={"json": "output_config.format", "choice": "wrapped", "regex": "wrapped"},
             user_field="metadata.user_id",
         ),
         models_path="/v1beta1/publishers/anthropic/models",

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..dialect import CHAT_FIELDS as _FIELDS
-from ..dialect import MESSAGES_FIELDS, Dialect, ModelRule
+from ..dialect import MESSAGES_FIELDS, PATTERNS, Dialect, ModelRule
 from ..limits import Limits
 from .faces import with_faces
 from .google import GOOGLE_ROWS
@@ -79,13 +79,15 @@ _OPENAI_OTHERS = (
 _COMPLETION_TOKENS = _but(_FIELDS, max_new_tokens="max_completion_tokens")
 _OPENAI = Dialect(
     fields=_COMPLETION_TOKENS,
+    guided=PATTERNS,
+    strict="closable",
     # Padding against length-guessing costs bytes on every token; TLS users who want it set it through extra_body.
     stream_options={"include_usage": True, "include_obfuscation": False},
     developer_role=True,
     user_field="safety_identifier",
     model_rules=_OPENAI_RULES,
 )
-_ANY_SERVER = Dialect(fields=_SERVER)
+_ANY_SERVER = Dialect(fields=_SERVER, guided=PATTERNS)
 _VLLM = Dialect(
     fields=_SERVER,
     guided={
@@ -104,7 +106,7 @@ _LLAMA = Dialect(
     fields=_but(
         _SERVER, "stop_token_ids", "min_new_tokens", "skip_special_tokens", repetition_penalty="repeat_penalty"
     ),
-    guided={"json": "json_schema", "grammar": "grammar", "choice": "grammar"},
+    guided={"json": "json_schema", "grammar": "grammar", "choice": "grammar", "regex": "wrapped"},
     reasoning="reasoning_content",
     template_kwargs=True,
 )
@@ -131,7 +133,7 @@ _OWN: tuple[Provider, ...] = (
         dialect=Dialect(
             path="/messages",
             fields=MESSAGES_FIELDS,
-            guided={"json": "output_config.format"},
+            guided={"json": "output_config.format", "choice": "wrapped", "regex": "wrapped"},
             user_field="metadata.user_id",
             system_turns=True,
         ),
@@ -174,7 +176,7 @@ _OWN: tuple[Provider, ...] = (
         ("DEEPSEEK_API_KEY",),
         dialect=Dialect(
             fields=_but(_FIELDS, "seed", "logit_bias", "n", "parallel_tool_calls"),
-            guided={"json": "json_object"},
+            guided={"json": "json_object", "choice": "wrapped", "regex": "wrapped"},
             reasoning="reasoning_content",
             reasoning_turns="tools",
             flat_text=True,
@@ -197,7 +199,7 @@ _OWN: tuple[Provider, ...] = (
         "Parasail",
         "https://api.parasail.io/v1",
         ("PARASAIL_API_KEY",),
-        dialect=Dialect(fields=_FIELDS | _SAMPLERS),
+        dialect=Dialect(fields=_FIELDS | _SAMPLERS, guided=PATTERNS),
         batch="openai",
     ),
     Provider(
@@ -219,7 +221,12 @@ _OWN: tuple[Provider, ...] = (
         ("FIREWORKS_API_KEY",),
         dialect=Dialect(
             fields=_FIELDS | _SAMPLERS,
-            guided={"json": "json_schema", "grammar": "response_format.grammar", "choice": "response_format.grammar"},
+            guided={
+                "json": "json_schema",
+                "grammar": "response_format.grammar",
+                "choice": "response_format.grammar",
+                "regex": "told",
+            },
             reasoning="reasoning_content",
         ),
         chat_models=ChatModels("supports_chat", value=True),
@@ -263,6 +270,7 @@ _OWN: tuple[Provider, ...] = (
         ("GROQ_API_KEY",),
         dialect=Dialect(
             fields=_but(_COMPLETION_TOKENS, "n", "logit_bias", "logprobs", "top_logprobs"),
+            strict="asked",  # some of its models refuse the word
             rate_windows={"requests": 86400.0},
         ),
         batch="openai",
@@ -293,7 +301,7 @@ _OWN: tuple[Provider, ...] = (
         "NVIDIA NIM",
         "https://integrate.api.nvidia.com/v1",
         ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY"),
-        dialect=Dialect(fields=_FIELDS, user_field=None),
+        dialect=Dialect(fields=_FIELDS, guided=PATTERNS, user_field=None),
     ),
     Provider(
         "ollama",
@@ -302,6 +310,7 @@ _OWN: tuple[Provider, ...] = (
         ("OLLAMA_API_KEY",),
         dialect=Dialect(
             fields=_but(_FIELDS, "tool_choice", "parallel_tool_calls", "logit_bias", "n", "logprobs", "top_logprobs"),
+            guided=PATTERNS,
             image_urls=False,
             user_field=None,
         ),
@@ -315,6 +324,7 @@ _OWN: tuple[Provider, ...] = (
         ("LM_STUDIO_API_KEY",),
         dialect=Dialect(
             fields=_but(_FIELDS | {"top_k": "top_k", "repetition_penalty": "repeat_penalty"}, "n"),
+            guided=PATTERNS,
             image_urls=False,
             user_field=None,
         ),
@@ -358,7 +368,7 @@ _OWN: tuple[Provider, ...] = (
                 "top_k": "additionalModelRequestFields",
                 "reasoning_effort": "additionalModelRequestFields",
             },
-            guided={"json": "outputConfig.textFormat"},
+            guided={"json": "outputConfig.textFormat", "choice": "wrapped", "regex": "told"},
             image_urls=False,
             user_field="requestMetadata.user_id",
         ),

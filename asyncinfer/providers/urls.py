@@ -84,12 +84,23 @@ def resolve_api_url(api_url: str, provider: Provider) -> Urls:
     else:
         if path.endswith(_UNVERSIONED):
             path += "/v1"
-        if not path:
-            path = _own_path(parts.hostname or "", provider)
+        path = _completed(path, provider) if path else _own_path(parts.hostname or "", provider)
     base = f"{parts.scheme}://{parts.netloc}{path}"
     query = f"?{parts.query}" if parts.query else ""
     listed = f"{parts.scheme}://{parts.netloc}" if provider.models_at_root else base.partition("/deployments/")[0]
     return Urls(base, query, None if provider.models_path is None else listed + provider.models_path + query)
+
+
+def _completed(path: str, provider: Provider) -> str:
+    """A path that ends where the names in the provider's own path do: what follows them there is added."""
+    own, given = provider.api_path.split("/"), path.split("/")
+    named = [at for at, part in enumerate(own, start=1) if part.startswith("{")]
+    if not named or len(given) != named[-1]:
+        return path
+    pairs = zip(own[2:], given[2:], strict=False)  # the first part is a version: another one is as good
+    if all(part == wanted or wanted.startswith("{") for wanted, part in pairs):
+        return "/".join([path, *own[named[-1] :]])
+    return path
 
 
 def _own_path(host: str, provider: Provider) -> str:

@@ -13,20 +13,36 @@ _KINDS = ("json", "regex", "choice", "grammar")
 _NAMED = {"properties", "$defs", "definitions", "patternProperties"}  # maps from names to schemas
 _VERBATIM = {"enum", "const", "default", "examples", "required"}  # values, not schemas
 
+# What OpenAI's strict mode documents, less what depends on the model.
+_SAYS_WHAT = {"type", "$ref", "anyOf", "enum", "const"}
+_STRICT_FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
+_BOUNDS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minItems", "maxItems"}
+_STRUCTURE = {"properties", "required", "additionalProperties", "items", "$defs"}
+_STRICT = _SAYS_WHAT | _STRUCTURE | _BOUNDS | {"title", "description", "pattern", "format", "default"}
+
 
 def shape_kind(guided: Any) -> str | None:
     """Which of ``json``, ``regex``, ``choice`` and ``grammar`` is set in a `GuidedDecodingParams` (or None)."""
     return next((kind for kind in _KINDS if getattr(guided, kind, None) is not None), None)
 
 
-def named_schema(guided: Any) -> dict[str, Any]:
-    """``name``, ``schema`` and, where asked for, ``strict``: a JSON Schema as OpenAI's formats have it."""
+def named_schema(guided: Any, *, closable: bool = False) -> dict[str, Any]:
+    """``name``, ``schema`` and, where asked for, ``strict``: a JSON Schema as OpenAI's formats have it.
+
+    Args:
+        guided: a `GuidedDecodingParams` with a schema.
+        closable: nobody having said otherwise, a class's schema is strict where that does not change what it means.
+    """
     shape = guided.json
     schema = class_schema(shape) if isinstance(shape, type) else guided.json_schema()
     title = shape.__name__ if isinstance(shape, type) else schema.get("title")
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", title)[:64] if isinstance(title, str) and title else "response"
     if guided.strict:
         return {"name": name, "schema": _closed(schema), "strict": True}
+    if closable and isinstance(shape, type) and "strict" not in guided.model_fields_set:
+        closed = _class_closed(shape)
+        if closed is not None:
+            return {"name": name, "schema": closed, "strict": True}
     return {"name": name, "schema": schema}
 
 
@@ -36,6 +52,63 @@ def class_schema(kind: Any) -> dict[str, Any]:
     from ..params.guided import schema_of
 
     return schema_of(kind)
+
+
+@lru_cache(maxsize=64)
+def _class_closed(kind: Any) -> dict[str, Any] | None:
+    """A class's schema as strict mode takes it, or None where it would mean something else then."""
+    schema = class_schema(kind)
+    if schema.get("type") != "object" or not _closable(schema):
+        return None
+    closed: dict[str, Any] = _closed(_without_null_defaults(schema))
+    return closed
+
+
+def _closable(schema: Any) -> bool:
+    """Whether strict mode knows every word of a schema, and naming all properties as required changes nothing: one that
+    may be left out must default to null, and take null."""
+    if not isinstance(schema, dict) or not schema.keys() & _SAYS_WHAT or not schema.keys() <= _STRICT:
+        return False
+    if "$ref" in schema and len(schema) > 1:
+        return False
+    if schema.get("format", "uuid") not in _STRICT_FORMATS or "(?" in schema.get("pattern", ""):
+        return False
+    if schema.get("type") == "object" or "properties" in schema:
+        named = schema.get("properties")
+        if not isinstance(named, dict) or schema.get("additionalProperties", False) is not False:
+            return False
+        required = schema.get("required", ())
+        if not all(name in required or _null_anyway(inner) for name, inner in named.items()):
+            return False
+    elif "default" in schema and schema["default"] is not None:
+        return False
+    inner = [*schema.get("properties", {}).values(), *schema.get("$defs", {}).values(), *schema.get("anyOf", ())]
+    return all(_closable(each) for each in ([*inner, schema["items"]] if "items" in schema else inner))
+
+
+def _null_anyway(schema: Any) -> bool:
+    return (
+        isinstance(schema, dict)
+        and schema.get("default", "") is None
+        and any(option.get("type") == "null" for option in schema.get("anyOf", ()) if isinstance(option, dict))
+    )
+
+
+def _without_null_defaults(schema: Any) -> Any:
+    """A copy of a closable schema without the defaults, of which strict mode knows nothing."""
+    if isinstance(schema, list):
+        return [_without_null_defaults(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: {name: _without_null_defaults(item) for name, item in value.items()}
+        if key in _NAMED
+        else value
+        if key in _VERBATIM
+        else _without_null_defaults(value)
+        for key, value in schema.items()
+        if key != "default"
+    }
 
 
 def _closed(schema: Any) -> Any:

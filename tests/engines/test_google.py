@@ -319,6 +319,19 @@ def test_an_address_without_a_path_serves_every_family_of_models() -> None:
         assert base(vertex(ModelParams(model_name=model), **asked))[1] == path
 
 
+def test_an_address_that_ends_at_the_place_serves_every_family_of_models() -> None:
+    for version in ("v1", "v1beta1"):
+        place = f"http://localhost:1/{version}/projects/p/locations/r"
+        for ending in ("", "/"):
+            asked = {"project_id": "p", "region": "r", "api_url": place + ending, "api_key": "ya29.token"}
+            for model, more in (("gemini-x", ""), ("claude-x", ""), ("meta/llama-x", "/endpoints/openapi")):
+                assert base(vertex(ModelParams(model_name=model), **asked))[1] == place + more
+    own = {"project_id": "p", "region": "r", "api_key": "ya29.token"}
+    for whole in ("/v1/projects/p/locations/r/endpoints/openapi", "/v1/projects/p/locations/r/endpoints/7", "/proxy"):
+        url = "http://localhost:1" + whole
+        assert base(vertex(ModelParams(model_name="meta/llama-x"), api_url=url, **own))[1] == url
+
+
 def test_a_path_that_names_a_format_goes_before_the_models_name() -> None:
     model = ModelParams(model_name="anthropic/claude-x")
     assert base(vertex(model, project_id="p", region="r", api_url=GUIDE))[0] == "google_vertex_openai"

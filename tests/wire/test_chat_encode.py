@@ -267,11 +267,11 @@ def test_a_choice_as_a_regular_expression_matches_exactly_the_choices():
 
 
 def test_a_form_that_cannot_be_asked_for_is_an_error_naming_it():
-    with pytest.raises(UnsupportedParameterError, match="by regex; it knows: json") as caught:
-        body_for("openai", guided_decoding={"regex": "a+"})
-    assert caught.value.path == "generation.guided_decoding.regex"
+    with pytest.raises(UnsupportedParameterError, match="by grammar; it knows: json, choice, regex") as caught:
+        body_for("openai", guided_decoding={"grammar": "a+"})
+    assert caught.value.path == "generation.guided_decoding.grammar"
     # An error says it all: no warning that the form was ignored goes before it.
-    assert unsupported(make_request(guided_decoding={"regex": "a"}), PROVIDERS["openai"].dialect) == []
+    assert unsupported(make_request(guided_decoding={"grammar": "a"}), PROVIDERS["openai"].dialect) == []
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------

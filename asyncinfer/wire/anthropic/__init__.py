@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from ..rates import rate_headers
 from ..sse import MAX_EVENT_BYTES
 from ..status import request_id
+from ..unwrapping import unwrapped
 from .decode import AnthropicDecoder
-from .encode import encode_request, unsupported
+from .encode import answers_by_call, encode_request, unsupported
 from .errors import read_error
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ...errors import AsyncInferError
     from ...limits import RateHeaders
     from ...request import Request
-    from ..protocol import WireRequest
+    from ..protocol import Decoder, WireRequest
 
 
 class AnthropicCodec:
@@ -43,9 +44,10 @@ class AnthropicCodec:
     def unsupported(self, request: Request, dialect: Dialect) -> list[str]:
         return unsupported(request, dialect)
 
-    def decoder(self, request: Request, dialect: Dialect, content_type: str) -> AnthropicDecoder:  # noqa: ARG002
+    def decoder(self, request: Request, dialect: Dialect, content_type: str) -> Decoder:  # noqa: ARG002
         # The body's first byte tells streams and documents apart more reliably than `content_type`.
-        return AnthropicDecoder(max_event_bytes=self.max_event_bytes)
+        decoder = AnthropicDecoder(max_event_bytes=self.max_event_bytes)
+        return unwrapped(decoder, request, dialect, called=answers_by_call(request))
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> AsyncInferError:
         return read_error(status, headers, body)

@@ -14,7 +14,9 @@ import msgspec
 from ...errors import ConfigError, UnsupportedParameterError
 from ..asking import JSON_HEADERS, put, same
 from ..protocol import WireRequest
-from ..shapes import shape_kind
+from ..shapes import class_schema, shape_kind
+from ..unwrapping import ANSWER_TOOL, ANSWER_TOOL_DESCRIPTION
+from ..wrapping import as_sent
 from .blocks import write_turns
 from .models import BUDGETS, LADDER, ModelRules, nearest_effort, rules_of
 from .schema import closed_schema
@@ -242,14 +244,32 @@ def _put_guided(body: dict[str, Any], guided: Any, request: Request, dialect: Di
             f"this provider cannot guide an answer by {kind}; it knows: {', '.join(dialect.guided) or 'none'}",
             path=f"generation.guided_decoding.{kind}",
         )
-    if not rules.structured:
-        raise UnsupportedParameterError(
-            f"{request.model.model_name} cannot be held to a JSON schema; Claude 4.5 and later models can",
-            path="generation.guided_decoding.json",
-        )
+    guided = as_sent(guided, dialect)
     shape = guided.json
-    schema = _class_schema(shape) if isinstance(shape, type) else closed_schema(guided.json_schema())
-    put(body, place, {"type": "json_schema", "schema": schema})
+    if rules.structured:
+        schema = _class_schema(shape) if isinstance(shape, type) else closed_schema(guided.json_schema())
+        put(body, dialect.guided["json"], {"type": "json_schema", "schema": schema})
+        return
+    schema = class_schema(shape) if isinstance(shape, type) else guided.json_schema()
+    if not answers_by_call(request) or schema.get("type") != "object":
+        raise UnsupportedParameterError(
+            f"{request.model.model_name} follows a JSON schema only as the input of a tool: of an object, without "
+            "thinking, and without tools of your own; Claude 4.5 and later models follow any",
+            path=f"generation.guided_decoding.{kind}",
+        )
+    body["tools"] = [{"name": ANSWER_TOOL, "description": ANSWER_TOOL_DESCRIPTION, "input_schema": schema}]
+    body["tool_choice"] = {"type": "tool", "name": ANSWER_TOOL, "disable_parallel_tool_use": True}
+
+
+def answers_by_call(request: Request) -> bool:
+    """Whether the answer must come as a call of a tool of ours: there is a shape, the model follows schemas in no other
+    way, and nothing that was asked for stands against it."""
+    guided = request.asked("guided_decoding")
+    if guided is None or shape_kind(guided) is None:
+        return False
+    rules = rules_of(request.model.model_name or "")
+    own = request.tools or (request.asked("extra_body") or {}).keys() & {"tools", "tool_choice"}
+    return not rules.structured and rules.tools and not own and not _thinks(request, rules)
 
 
 @lru_cache(maxsize=64)

@@ -31,6 +31,7 @@ class ModelRules:
         always: the model thinks whether asked or not.
         efforts: levels of ``output_config.effort``.
         structured: whether ``output_config.format`` is taken.
+        tools: whether tools are.
         system_turns: whether a system message may stand between the turns.
     """
 
@@ -42,6 +43,7 @@ class ModelRules:
     always: bool = False
     efforts: tuple[str, ...] = _ALL
     structured: bool = True
+    tools: bool = True
     system_turns: bool = True
 
 
@@ -85,13 +87,17 @@ _TABLE = (
         ("claude-3-5",), 8192, None, sampling=True, disable=False, efforts=(), structured=False, system_turns=False
     ),
     ModelRules(
-        ("claude-3", "claude-2", "claude-instant"),
+        ("claude-3",), 4096, None, sampling=True, disable=False, efforts=(), structured=False, system_turns=False
+    ),
+    ModelRules(
+        ("claude-2", "claude-v2", "claude-instant"),
         4096,
         None,
         sampling=True,
         disable=False,
         efforts=(),
         structured=False,
+        tools=False,
         system_turns=False,
     ),
     ModelRules(("claude",), max_tokens=64_000),

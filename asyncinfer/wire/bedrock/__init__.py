@@ -10,7 +10,7 @@ Rule: as everywhere in `wire`, nothing is sent here. Names and shapes are those 
 from __future__ import annotations
 
 from .decode import ConverseDecoder, read_document
-from .encode import encode_request, unsupported
+from .encode import answers_by_call, encode_request, unsupported
 from .refusals import refusal
 
-__all__ = ["ConverseDecoder", "encode_request", "read_document", "refusal", "unsupported"]
+__all__ = ["ConverseDecoder", "answers_by_call", "encode_request", "read_document", "refusal", "unsupported"]

@@ -16,6 +16,8 @@ import msgspec
 from ...errors import ConfigError, UnsupportedParameterError
 from ..asking import put
 from ..shapes import shape_kind
+from ..unwrapping import ANSWER_TOOL, ANSWER_TOOL_DESCRIPTION
+from ..wrapping import as_sent
 from . import families
 from .blocks import uses_tools, write_conversation
 
@@ -173,18 +175,53 @@ def _put_form(body: dict[str, Any], request: Request, dialect: Dialect) -> None:
             f"Converse cannot guide an answer by {kind}; it knows: {', '.join(dialect.guided)}",
             path=f"generation.guided_decoding.{kind}",
         )
-    if not families.structured(request.model.model_name or ""):
-        raise UnsupportedParameterError(
-            f"{request.model.model_name} cannot be held to a JSON schema; Claude 4.5 and later models can",
-            path="generation.guided_decoding.json",
-        )
+    guided = as_sent(guided, dialect)
     schema = guided.json_schema()
+    assert schema is not None
+    if not families.structured(request.model.model_name or ""):
+        _put_answer_tool(body, request, schema, kind)
+        return
     title = guided.json.__name__ if isinstance(guided.json, type) else schema.get("title")
     name = re.sub(r"[^a-zA-Z0-9_-]", "_", title)[:64] if isinstance(title, str) and title else "response"
     written = {"name": name, "schema": msgspec.json.encode(_closed(schema, every=guided.strict)).decode()}
     if isinstance(schema.get("description"), str):
         written["description"] = schema["description"]
-    put(body, place, {"type": "json_schema", "structure": {"jsonSchema": written}})
+    put(body, dialect.guided["json"], {"type": "json_schema", "structure": {"jsonSchema": written}})
+
+
+def answers_by_call(request: Request) -> bool:
+    """Whether the answer must come as a call of a tool of ours: there is a shape, the model follows schemas in no other
+    way, and nothing that was asked for stands against it."""
+    guided, model = request.asked("guided_decoding"), request.model.model_name or ""
+    if guided is None or shape_kind(guided) is None or families.structured(model):
+        return False
+    own = request.tools or "toolConfig" in (request.asked("extra_body") or {})
+    return not own and not _thinks(request) and families.takes_tools(model)
+
+
+def _thinks(request: Request) -> bool:
+    """Whether thinking was asked for, in our words or in the model's own."""
+    extra = request.asked("extra_body") or {}
+    named = {**(request.model.model_kwargs or {}), **(extra.get(_EXTRA) or {})}.get("thinking")
+    if isinstance(named, dict):
+        return named.get("type") != "disabled"
+    effort = request.asked("reasoning_effort")
+    if effort is None:
+        return False
+    found = families.thinking(request.model.model_name or "", effort, request.asked("max_new_tokens")) or {}
+    return bool(found.get("thinking", {}).get("type", "disabled") != "disabled")
+
+
+def _put_answer_tool(body: dict[str, Any], request: Request, schema: dict[str, Any], kind: str) -> None:
+    if not answers_by_call(request) or schema.get("type") != "object":
+        raise UnsupportedParameterError(
+            f"{request.model.model_name} follows a JSON schema only as the input of a tool: of an object, without "
+            "thinking, and without tools of your own; Claude 4.5 and later models follow any",
+            path=f"generation.guided_decoding.{kind}",
+        )
+    spec = {"name": ANSWER_TOOL, "description": ANSWER_TOOL_DESCRIPTION, "inputSchema": {"json": schema}}
+    earlier = [tool for tool in body.get("toolConfig", {}).get("tools", ()) if tool["toolSpec"]["name"] != ANSWER_TOOL]
+    body["toolConfig"] = {"tools": [*earlier, {"toolSpec": spec}], "toolChoice": {"tool": {"name": ANSWER_TOOL}}}
 
 
 _NAMED = {"properties", "$defs", "definitions", "patternProperties"}  # maps from names to schemas

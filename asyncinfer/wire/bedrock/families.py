@@ -63,6 +63,11 @@ def structured(model: str) -> bool:
     return rules_of(model).structured
 
 
+def takes_tools(model: str) -> bool:
+    """Whether the model takes tools, as far as its name tells."""
+    return rules_of(model).tools
+
+
 def refused(model: str, effort: str | None) -> frozenset[str]:
     """Sampling parameters that the model refuses, with thinking at ``effort``."""
     rules = rules_of(model)

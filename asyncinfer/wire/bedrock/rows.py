@@ -9,11 +9,12 @@ from urllib.parse import quote
 import msgspec
 
 from ...errors import ProtocolError
-from ..protocol import WireRequest
+from ..protocol import Decoder, WireRequest
 from ..rates import rate_headers
 from ..status import error_from_response, request_id
+from ..unwrapping import unwrapped
 from .decode import read_document
-from .encode import encode_request, unsupported
+from .encode import answers_by_call, encode_request, unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,8 +34,9 @@ class ConverseRows:
         path = f"/model/{quote(body.pop('modelId'), safe='')}/converse"
         return WireRequest(path, msgspec.json.encode(body), {"content-type": "application/json"})
 
-    def decoder(self, request: Request, dialect: Dialect, content_type: str) -> DocumentDecoder:  # noqa: ARG002
-        return DocumentDecoder(request.model.model_name or "")
+    def decoder(self, request: Request, dialect: Dialect, content_type: str) -> Decoder:  # noqa: ARG002
+        decoder = DocumentDecoder(request.model.model_name or "")
+        return unwrapped(decoder, request, dialect, called=answers_by_call(request))
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> AsyncInferError:
         return error_from_response(status, headers, body)

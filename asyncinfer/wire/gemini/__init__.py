@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ..rates import rate_headers
 from ..sse import MAX_EVENT_BYTES
 from ..status import request_id
+from ..unwrapping import unwrapped
 from .decode import GeminiDecoder
 from .encode import encode_request, unsupported
 from .refusals import refusal
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ...errors import AsyncInferError
     from ...limits import RateHeaders
     from ...request import Request
-    from ..protocol import WireRequest
+    from ..protocol import Decoder, WireRequest
 
 
 class GeminiCodec:
@@ -47,10 +48,11 @@ class GeminiCodec:
     def unsupported(self, request: Request, dialect: Dialect) -> list[str]:
         return unsupported(request, dialect)
 
-    def decoder(self, request: Request, dialect: Dialect, content_type: str) -> GeminiDecoder:  # noqa: ARG002
+    def decoder(self, request: Request, dialect: Dialect, content_type: str) -> Decoder:  # noqa: ARG002
         # The body's first byte tells streams and documents apart more reliably than `content_type`.
         expected = request.asked("n") if "n" in dialect.fields else None
-        return GeminiDecoder(expected or 1, max_event_bytes=self.max_event_bytes)
+        decoder = GeminiDecoder(expected or 1, max_event_bytes=self.max_event_bytes)
+        return unwrapped(decoder, request, dialect)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> AsyncInferError:
         return refusal(status, headers, body)

@@ -16,6 +16,7 @@ from ...errors import ConfigError, UnsupportedParameterError
 from ..asking import JSON_HEADERS
 from ..protocol import WireRequest
 from ..shapes import class_schema, shape_kind
+from ..wrapping import as_sent
 from .contents import write_contents
 from .thinking import needs_signatures, thinking_config, thinks
 
@@ -169,13 +170,23 @@ def _put_guided(config: dict[str, Any], guided: GuidedDecodingParams, dialect: D
             f"this provider cannot guide an answer by {kind}; it knows: {possible}",
             path=f"generation.guided_decoding.{kind}",
         )
-    if kind == "choice":
+    if dialect.guided[kind] == "wrapped":
+        shape = as_sent(guided, dialect).json
+        config["responseMimeType"] = "application/json"
+        config[dialect.guided["choice"]] = _as_schema(shape)
+    elif kind == "choice":
         config["responseMimeType"] = "text/x.enum"
         config[dialect.guided["choice"]] = {"type": "STRING", "enum": guided.choice}
     else:
         config["responseMimeType"] = "application/json"
         shape = guided.json
         config[dialect.guided["json"]] = class_schema(shape) if isinstance(shape, type) else guided.json_schema()
+
+
+def _as_schema(shape: dict[str, Any]) -> dict[str, Any]:
+    """The object of `wrapping` in the API's own `Schema`, which knows patterns; its JSON Schemas do not."""
+    named = {name: {**inner, "type": "STRING"} for name, inner in shape["properties"].items()}
+    return {"type": "OBJECT", "properties": named, "required": shape["required"]}
 
 
 def _merge(body: dict[str, Any], extra: dict[str, Any]) -> None:

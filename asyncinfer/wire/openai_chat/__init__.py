@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..rates import rate_headers
 from ..sse import MAX_EVENT_BYTES
 from ..status import error_from_response, request_id
+from ..unwrapping import unwrapped
 from .decode import ChatDecoder
 from .encode import encode_request, unsupported
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ...errors import AsyncInferError
     from ...limits import RateHeaders
     from ...request import Request
-    from ..protocol import WireRequest
+    from ..protocol import Decoder, WireRequest
 
 
 class OpenAIChatCodec:
@@ -41,10 +42,11 @@ class OpenAIChatCodec:
     def unsupported(self, request: Request, dialect: Dialect) -> list[str]:
         return unsupported(request, dialect)
 
-    def decoder(self, request: Request, dialect: Dialect, content_type: str) -> ChatDecoder:  # noqa: ARG002
+    def decoder(self, request: Request, dialect: Dialect, content_type: str) -> Decoder:  # noqa: ARG002
         # The body's first byte tells streams and documents apart more reliably than `content_type`.
         expected = request.asked("n") if "n" in dialect.fields else None
-        return ChatDecoder(expected or 1, ends_at_eof=dialect.ends_at_eof, max_event_bytes=self.max_event_bytes)
+        decoder = ChatDecoder(expected or 1, ends_at_eof=dialect.ends_at_eof, max_event_bytes=self.max_event_bytes)
+        return unwrapped(decoder, request, dialect)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> AsyncInferError:
         return error_from_response(status, headers, body)

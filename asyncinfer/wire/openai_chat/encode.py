@@ -15,6 +15,7 @@ from ...errors import UnsupportedParameterError
 from ..asking import JSON_HEADERS, dropped_params, put, same
 from ..protocol import WireRequest
 from ..shapes import alternatives, gbnf_choice, named_schema, shape_kind
+from ..wrapping import as_sent
 from .messages import write_messages
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def unsupported(request: Request, dialect: Dialect) -> list[str]:
     guided = request.asked("guided_decoding")
     if guided is not None:
         kind = shape_kind(guided)
-        if kind is not None and dialect.guided.get(kind) == "json_object":  # without a place it is an error
+        sent = shape_kind(as_sent(guided, dialect))
+        if sent is not None and dialect.guided.get(sent) == "json_object":  # without a place it is an error
             names.append(f"guided_decoding.{kind}")
     return names
 
@@ -142,7 +144,12 @@ def _tell_schema(messages: list[dict[str, Any]], guided: Any) -> None:
     messages.insert(at, {"role": "system", "content": said})
 
 
+def _named(guided: Any, dialect: Dialect) -> dict[str, Any]:
+    return named_schema(guided, closable=dialect.strict == "closable")
+
+
 def _put_guided(body: dict[str, Any], guided: Any, dialect: Dialect) -> None:
+    guided = as_sent(guided, dialect)
     kind = shape_kind(guided)
     if kind is None:
         return
@@ -157,7 +164,7 @@ def _put_guided(body: dict[str, Any], guided: Any, dialect: Dialect) -> None:
         body["response_format"] = {"type": "json_object"}
         _tell_schema(body["messages"], guided)
     elif place == "json_schema":
-        body["response_format"] = {"type": "json_schema", "json_schema": named_schema(guided)}
+        body["response_format"] = {"type": "json_schema", "json_schema": _named(guided, dialect)}
     else:
         value = guided.json_schema() if kind == "json" else getattr(guided, kind)
         last = place.rpartition(".")[2]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..rates import rate_headers
 from ..sse import MAX_EVENT_BYTES
 from ..status import error_from_response, request_id
+from ..unwrapping import unwrapped
 from .decode import ResponsesDecoder
 from .encode import encode_request, unsupported
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ...errors import AsyncInferError
     from ...limits import RateHeaders
     from ...request import Request
-    from ..protocol import WireRequest
+    from ..protocol import Decoder, WireRequest
 
 
 class OpenAIResponsesCodec:
@@ -42,9 +43,9 @@ class OpenAIResponsesCodec:
     def unsupported(self, request: Request, dialect: Dialect) -> list[str]:
         return unsupported(request, dialect)
 
-    def decoder(self, request: Request, dialect: Dialect, content_type: str) -> ResponsesDecoder:  # noqa: ARG002
+    def decoder(self, request: Request, dialect: Dialect, content_type: str) -> Decoder:  # noqa: ARG002
         # The body's first byte tells streams and documents apart more reliably than `content_type`.
-        return ResponsesDecoder(max_event_bytes=self.max_event_bytes)
+        return unwrapped(ResponsesDecoder(max_event_bytes=self.max_event_bytes), request, dialect)
 
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> AsyncInferError:
         return error_from_response(status, headers, body)

@@ -15,6 +15,7 @@ from ..asking import JSON_HEADERS, dropped_params, put
 from ..openai_chat.encode import unsupported
 from ..protocol import WireRequest
 from ..shapes import named_schema, shape_kind
+from ..wrapping import as_sent
 from .items import write_input
 
 if TYPE_CHECKING:
@@ -116,12 +117,16 @@ def _flat_choice(choice: Any) -> Any:
 
 def _put_form(body: dict[str, Any], request: Request, dialect: Dialect) -> None:
     guided = request.asked("guided_decoding")
-    kind = None if guided is None else shape_kind(guided)
+    if guided is None:
+        return
+    guided = as_sent(guided, dialect)
+    kind = shape_kind(guided)
     if kind is None:
         return
     place = dialect.guided.get(kind)
     if place == "json_schema":
-        put(body, "text.format", {"type": "json_schema", "strict": False, **named_schema(guided)})
+        named = named_schema(guided, closable=dialect.strict == "closable")
+        put(body, "text.format", {"type": "json_schema", "strict": False, **named})
     elif place == "json_object":
         put(body, "text.format", {"type": "json_object"})
     elif place is not None:

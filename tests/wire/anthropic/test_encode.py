@@ -463,10 +463,45 @@ def test_an_effort_beside_does_not_take_the_schema_away():
 
 
 def test_old_models_and_other_constraints_are_errors():
-    with pytest.raises(UnsupportedParameterError, match="claude-3-7"):
-        encode(model="claude-3-7-sonnet-latest", guided_decoding={"json": {"type": "object"}})
-    with pytest.raises(UnsupportedParameterError, match="regex"):
-        encode(guided_decoding={"regex": "a+"})
+    old, shape = "claude-3-7-sonnet-latest", {"json": {"type": "object"}}
+    own = {"type": "function", "function": {"name": "f"}}
+    for against in (
+        {"tools": [own]},
+        {"reasoning_effort": "high"},
+        {"extra_body": {"thinking": {"type": "enabled", "budget_tokens": 2048}}},
+        {"extra_body": {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}},
+        {"guided_decoding": {"json": {"type": "array"}}},
+        {"model": "claude-2.1"},
+    ):
+        asked = {"model": old, "guided_decoding": shape, **against}
+        with pytest.raises(UnsupportedParameterError, match="schema") as caught:
+            encode(**asked)
+        assert caught.value.path == "generation.guided_decoding.json"
+    with pytest.raises(UnsupportedParameterError, match="grammar"):
+        encode(guided_decoding={"grammar": "a+"})
+
+
+def test_old_models_answer_by_a_call():
+    for more in ({}, {"reasoning_effort": "none"}):
+        body = encode(model="claude-3-7-sonnet-latest", guided_decoding={"json": Answer}, **more)
+        assert "output_config" not in body
+        (tool,) = body["tools"]
+        assert (tool["name"], tool["input_schema"]) == ("answer", Answer.model_json_schema())
+        assert body["tool_choice"] == {"type": "tool", "name": "answer", "disable_parallel_tool_use": True}
+
+
+def test_texts_travel_in_an_object():
+    schema = encode(guided_decoding={"choice": ["yes", "no", "yes"]})["output_config"]["format"]["schema"]
+    assert schema == {
+        "type": "object",
+        "properties": {"answer": {"type": "string", "enum": ["yes", "no"]}},
+        "required": ["answer"],
+        "additionalProperties": False,
+    }
+    told = encode(guided_decoding={"regex": "a+"})["output_config"]["format"]["schema"]["properties"]["answer"]
+    assert told == {"type": "string", "description": '{"pattern":"^a+$"}'}
+    old = encode(model="claude-3-7-sonnet-latest", guided_decoding={"regex": "a+"})["tools"][0]["input_schema"]
+    assert old["properties"] == {"answer": {"type": "string", "pattern": "^a+$"}}
 
 
 def test_schemas_keep_names_that_look_like_words_of_the_language():

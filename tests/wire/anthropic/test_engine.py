@@ -300,6 +300,9 @@ class City(BaseModel):
     size: int
 
 
+LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+
+
 async def test_a_model_class_comes_back() -> None:
     with CannedServer(stream(sse(head(), *text(0, '{"name":"Oslo",', '"size":7}'), *over()))) as server:
         async with engine_for(server) as engine:
@@ -307,7 +310,7 @@ async def test_a_model_class_comes_back() -> None:
             assert completion.parsed == City(name="Oslo", size=7)
         async with engine_for(server, "claude-3-7-sonnet-latest") as engine:
             with pytest.raises(UnsupportedParameterError, match="schema"):
-                await engine.generate("hi", response_model=City)
+                await engine.generate("hi", response_model=City, tools=[LOOK])
     assert server.requests[0].json["output_config"]["format"]["schema"]["additionalProperties"] is False
     assert len(server.requests) == 1
 

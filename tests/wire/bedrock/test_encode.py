@@ -374,8 +374,21 @@ def test_models_that_know_no_schema() -> None:
     request = make_request(
         model="anthropic.claude-3-haiku-20240307-v1:0", guided_decoding=GuidedDecodingParams(json=Point)
     )
-    with pytest.raises(UnsupportedParameterError, match="claude-3-haiku"):
-        encode(request)
+    tool_config = encode(request)["toolConfig"]
+    (tool,) = tool_config["tools"]
+    assert tool["toolSpec"]["inputSchema"]["json"] == Point.model_json_schema()
+    assert tool_config["toolChoice"] == {"tool": {"name": tool["toolSpec"]["name"]}} == {"tool": {"name": "answer"}}
+    for against in (
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"model": "anthropic.claude-3-7-sonnet-20250219-v1:0", "reasoning_effort": "high"},
+        {"model_fields": {"model_kwargs": {"thinking": {"type": "enabled", "budget_tokens": 2048}}}},
+        {"extra_body": {"toolConfig": {"tools": []}}},
+        {"guided_decoding": GuidedDecodingParams(json={"type": "array"})},
+        {"model": "anthropic.claude-v2:1"},
+    ):
+        asked = {"model": request.model.model_name, "guided_decoding": GuidedDecodingParams(json=Point), **against}
+        with pytest.raises(UnsupportedParameterError, match="claude"):
+            encode(make_request(**asked))
 
 
 def test_models_that_always_think() -> None:
@@ -384,7 +397,20 @@ def test_models_that_always_think() -> None:
     assert unsupported(request, DIALECT) == ["reasoning_effort"]
 
 
-@pytest.mark.parametrize("shape", [{"regex": "a+"}, {"choice": ["a"]}, {"grammar": "x"}])
-def test_forms_that_converse_lacks(shape: dict[str, Any]) -> None:
+def test_forms_that_converse_lacks() -> None:
     with pytest.raises(UnsupportedParameterError, match="json"):
-        encode(make_request(model=OLD_CLAUDE, guided_decoding=GuidedDecodingParams(**shape)))
+        encode(make_request(model=OLD_CLAUDE, guided_decoding=GuidedDecodingParams(grammar="x")))
+
+
+@pytest.mark.parametrize(
+    ("shape", "text"),
+    [
+        ({"choice": ["a", "b"]}, {"enum": ["a", "b"]}),
+        ({"regex": "a+"}, {"description": "Text that matches, as a whole, the regular expression a+"}),
+    ],
+)
+def test_texts_travel_in_an_object(shape: dict[str, Any], text: dict[str, Any]) -> None:
+    body = encode(make_request(model=OLD_CLAUDE, guided_decoding=GuidedDecodingParams(**shape)))
+    schema = json.loads(body["outputConfig"]["textFormat"]["structure"]["jsonSchema"]["schema"])
+    assert schema["properties"] == {"answer": {"type": "string", **text}}
+    assert (schema["required"], schema["additionalProperties"]) == (["answer"], False)

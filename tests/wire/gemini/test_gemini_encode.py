@@ -125,6 +125,15 @@ def test_every_parameter():
         ("gemini-3-pro-preview", "low", {"includeThoughts": True, "thinkingLevel": "LOW"}),
         ("gemini-3-flash", "none", {"thinkingLevel": "MINIMAL"}),
         ("google/gemini-3.5-pro", "max", {"includeThoughts": True, "thinkingLevel": "XHIGH"}),
+        ("gemini-3-pro-preview", "none", {"thinkingLevel": "LOW"}),
+        ("gemini-3-pro-preview", "minimal", {"includeThoughts": True, "thinkingLevel": "LOW"}),
+        ("gemini-3-pro-preview", "max", {"includeThoughts": True, "thinkingLevel": "HIGH"}),
+        ("gemini-3-pro-image-preview", "low", {"includeThoughts": True, "thinkingLevel": "HIGH"}),
+        ("gemini-3.1-pro-preview", "medium", {"includeThoughts": True, "thinkingLevel": "MEDIUM"}),
+        ("gemini-3.1-pro-preview", "none", {"thinkingLevel": "LOW"}),
+        ("gemini-3.7-flash", "none", {"thinkingLevel": "LOW"}),
+        ("gemini-3.7-flash-lite", "none", {"thinkingLevel": "MINIMAL"}),
+        ("gemini-3.6-flash", "xhigh", {"includeThoughts": True, "thinkingLevel": "HIGH"}),
         ("gemini-flash-latest", "auto", {"includeThoughts": True}),
     ],
 )
@@ -138,8 +147,8 @@ def test_what_cannot_be_sent_is_named():
     found = codec("gemini").unsupported(request, GEMINI)
     assert found == ["logit_bias", "min_p", "reasoning_effort"]
     assert "generationConfig" not in json.loads(codec("gemini").encode(request, GEMINI).body)
-    with pytest.raises(UnsupportedParameterError, match="regex"):
-        encode(guided_decoding=GuidedDecodingParams(regex="a+"))
+    with pytest.raises(UnsupportedParameterError, match="grammar"):
+        encode(guided_decoding=GuidedDecodingParams(grammar="a+"))
 
 
 def test_a_choice():

@@ -130,13 +130,13 @@ def test_extra_body_has_the_last_word_and_merges_where_objects_are_shared():
 
 
 def test_structured_output():
-    loose = encode(guided_decoding={"json": Answer})["text"]["format"]
+    loose = encode(SERVER, guided_decoding={"json": Answer})["text"]["format"]
     assert (loose["name"], loose["strict"], loose["schema"]) == ("Answer", False, Answer.model_json_schema())
     strict = encode(guided_decoding={"json": Answer, "strict": True})["text"]["format"]
     assert strict["strict"] is True
     assert strict["schema"]["additionalProperties"] is False
-    with pytest.raises(UnsupportedParameterError, match="cannot guide an answer by regex"):
-        encode(guided_decoding={"regex": "a+"})
+    with pytest.raises(UnsupportedParameterError, match="cannot guide an answer by grammar"):
+        encode(guided_decoding={"grammar": "a+"})
 
 
 def test_tools_are_flat_and_say_whether_they_are_strict():

@@ -199,8 +199,9 @@ def _replayed(text: str, message: Message, calls: list[dict[str, Any]]) -> list[
     for detail in message.reasoning_details or ():
         if not isinstance(detail, dict) or detail.get("type") not in _KEPT:
             continue
-        at, length = _count(detail, "text_at"), _count(detail, "length")
-        if written < at <= len(text):
+        # A place beyond the end is the end: text that came in an object has become shorter (`wire.unwrapping`).
+        at, length = min(_count(detail, "text_at"), len(text)), _count(detail, "length")
+        if written < at:
             parts.append({"text": text[written:at]})
             written = at
         upto = min(_count(detail, "calls_at"), len(calls))

@@ -18,7 +18,7 @@ NAME = "asyncinfer_rows"
 class _Plan:
     """How the rows of one step lie behind each other; the same for every layer."""
 
-    __slots__ = ("longest", "mask", "reads", "singles", "where")
+    __slots__ = ("alone", "longest", "mask", "reads", "singles", "where")
 
     def __init__(self, queries: list[int], keys: list[int], device: Any) -> None:
         import torch
@@ -26,8 +26,9 @@ class _Plan:
         rows = list(zip(queries, queries[1:], keys, keys[1:], strict=False))
         self.reads = [row for row in rows if row[1] - row[0] > 1]
         singles = [row for row in rows if row[1] - row[0] == 1]
+        self.alone = len(rows) == len(singles) == 1
         self.singles: Any = None
-        if singles:
+        if singles and not self.alone:
             self.singles = torch.tensor([row[0] for row in singles], device=device)
             starts = torch.tensor([row[2] for row in singles], device=device).unsqueeze(-1)
             sizes = torch.tensor([row[3] - row[2] for row in singles], device=device).unsqueeze(-1)
@@ -81,10 +82,13 @@ def _by_rows(query: Any, key: Any, value: Any, plan: _Plan, scale: float | None)
 
     heads, tokens, size = query.shape
     kinds = key.shape[0]  # of keys; several heads may share one
+    if plan.alone:
+        # The heads that share keys stand where tokens usually do, here as below: nothing is copied for them.
+        found = sdpa(query.view(1, kinds, heads // kinds, size), key[None], value[None], scale=scale)
+        return found.reshape(1, 1, heads, -1)
     out = query.new_empty((tokens, heads, value.shape[-1]))
     if plan.singles is not None:
         rows = len(plan.singles)
-        # The heads that share keys stand where tokens usually do: nothing is copied for them.
         asked = query.transpose(0, 1).index_select(0, plan.singles).reshape(rows, kinds, heads // kinds, size)
         # Tokens first: that is how they lie in memory, and whole lines are copied.
         keys, values = (

@@ -220,12 +220,12 @@ class Paged:
     def step(self, names: list[str], scores: Any) -> Any:
         """Pick the token of each row; the scores in which only that can win."""
         running = self._line.running
-        known = [(at, name, row) for at, name in enumerate(names) if (row := running.get(name)) is not None]
+        known = [(at, row) for at, name in enumerate(names) if (row := running.get(name)) is not None]
         if known:
-            rows = [row for _, _, row in known]
-            mine = scores if len(known) == len(names) else scores[[at for at, _, _ in known]]
-            for (at, _, _), one in zip(known, advance(rows, mine), strict=True):
-                if one is not None:
+            rows = [row for _, row in known]
+            mine = scores if len(known) == len(names) else scores[[at for at, _ in known]]
+            for (at, row), one in zip(known, advance(rows, mine), strict=True):
+                if one is not None and (row.chooser.samples or mine is not scores):  # else it is the best anyway
                     scores[at, one.token] = _INFINITE
         if any(row.ended or row.listener.cancelled for row in list(running.values())):
             self._let_go()

@@ -107,7 +107,7 @@ def test_a_killed_process_fails_its_streams_and_the_engine_opens_again_and_need_
     assert done.returncode == 0, done.stderr[-5000:]
     assert done.stdout == "dead\n3 + 4 = 7.\nbye\n"
     assert "Fatal Python error" not in done.stderr
-    assert done.stderr.count("output_handler failed") == 1, done.stderr[-5000:]  # when it was killed, not at the end
+    assert done.stderr.count("output_handler failed") <= 1, done.stderr[-5000:]  # when it was killed, never at the end
 
 
 def test_loading_may_be_cancelled_and_a_dropped_engine_stops_its_processes(tmp_path):

@@ -40,6 +40,8 @@ _loading = threading.Lock()
 """Two engines that load at once would each measure memory that the other is about to take."""
 _GRACE = 20.0
 """Seconds in which vLLM's processes may end by themselves; killed, they would leave shared memory behind."""
+_WATCH = 1.0
+"""Seconds between two looks at whether vLLM still lives."""
 _CLOSED = "the engine was closed while this call was under way"
 
 
@@ -80,7 +82,7 @@ class Core:
         self._llm: Any = None
         self._prompts: Prompts
         self._adapters: Adapters
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Job] = {}
         self._out: list[tuple[Feed, list[Event], bool]] = []
 
     # -- any thread --------------------------------------------------------------------------------------------------
@@ -160,11 +162,13 @@ class Core:
             except BaseException as error:  # noqa: BLE001 -- whoever waits for the model gets it
                 self._failure = failures.while_loading(error, self._settings.model)
                 return
+        watch = self._loop.create_task(self._watch())
         try:
             self._ready.set()
             if not self._closing:
                 await self._stop.wait()
         finally:
+            watch.cancel()
             await self._end_all()
             self._unload()
 
@@ -194,10 +198,20 @@ class Core:
         # Its finalizer would do so once more, perhaps while Python takes its modules apart.
         llm.shutdown = _nothing
 
+    async def _watch(self) -> None:
+        """A request that was on its way in while vLLM's process died is told of it by nobody else."""
+        while True:
+            await asyncio.sleep(_WATCH)
+            if self._llm.errored:
+                for task, job in list(self._tasks.items()):
+                    job.feed.fail(EngineError(failures.DEAD, provider=failures.NAME))
+                    task.cancel()
+
     async def _end_all(self) -> None:
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._flush()
 
     def _halt(self) -> None:
@@ -208,8 +222,8 @@ class Core:
             job.feed.fail(EngineClosedError(_CLOSED, provider=failures.NAME))
             return
         job.task = task = self._loop.create_task(self._serve(job))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = job
+        task.add_done_callback(self._tasks.pop)
 
     def _abort(self, job: Job) -> None:
         if job.task is not None:

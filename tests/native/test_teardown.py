@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,17 @@ ENDS = {
 }
 
 
+@cache
+def environment():
+    """Where nothing compiled may be kept, compiling PyTorch takes longer than all tests: once is enough for them."""
+    found = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if found.pop("PYTHONDONTWRITEBYTECODE", None):
+        folder = tempfile.TemporaryDirectory()
+        atexit.register(folder.cleanup)
+        found["PYTHONPYCACHEPREFIX"] = folder.name
+    return found
+
+
 def run(source):
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", source],
@@ -54,7 +68,7 @@ def run(source):
         text=True,
         timeout=120,
         check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env=environment(),
     )
 
 

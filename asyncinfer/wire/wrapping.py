@@ -29,6 +29,14 @@ def is_wrapped(request: Request, dialect: Dialect) -> bool:
     return guided is not None and dialect.guided.get(shape_kind(guided) or "") in _PLACES
 
 
+def only_told(request: Request, dialect: Dialect) -> list[str]:
+    """The parameter's name where the provider is told of an expression and does not enforce it."""
+    guided = request.asked("guided_decoding")
+    kind = None if guided is None else shape_kind(guided)
+    told = kind == "regex" and dialect.guided.get(kind) == "told"
+    return [f"guided_decoding.{kind}"] if told else []
+
+
 def as_sent(guided: GuidedDecodingParams, dialect: Dialect) -> GuidedDecodingParams:
     """The shape to send in the place of ``guided``: itself, or the schema of an object that holds the text."""
     kind = shape_kind(guided) or ""

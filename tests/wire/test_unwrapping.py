@@ -392,6 +392,20 @@ def test_calls_of_other_tools_stay_calls_and_nothing_of_ours_is_kept() -> None:
     assert called([ToolCallDelta(0, "a", "answer", '{"x'), Finish(F.LENGTH)]) == [TextDelta('{"x'), Finish(F.LENGTH)]
 
 
+def test_what_a_provider_does_not_enforce_is_named() -> None:
+    for row, shape, named in (
+        ("openai", {"regex": "a"}, []),
+        ("bedrock", {"choice": ["a"]}, []),
+        ("bedrock", {"regex": "a"}, ["guided_decoding.regex"]),
+        ("groq", {"regex": "a"}, ["guided_decoding.regex"]),
+        ("deepseek", {"choice": ["a"]}, ["guided_decoding.choice"]),
+        ("openrouter_responses", {"regex": "a"}, ["guided_decoding.regex"]),
+    ):
+        sender = ConverseRows() if row == "bedrock" else codec(PROVIDERS[row].codec)
+        request = make_request(guided_decoding=GuidedDecodingParams(**shape))
+        assert sender.unsupported(request, PROVIDERS[row].dialect) == named
+
+
 def test_who_wraps_nothing_gets_the_decoder_itself() -> None:
     for shape in (None, GuidedDecodingParams(json={"type": "object"})):
         request = make_request(**({} if shape is None else {"guided_decoding": shape}))

@@ -1,12 +1,14 @@
 """JSON Schemas as Claude's structured outputs take them.
 
 The API compiles a schema into a grammar and refuses what it cannot compile: every object must be closed, and bounds,
-patterns and rarer formats are unknown to it. Those are told to the model in words instead (``description``), which is
-what the official client does too; the answer is validated against the whole schema when it is there.
+rarer formats and all but simple patterns are unknown to it. Those are told to the model in words instead
+(``description``), which is what the official client does too; the answer is validated against the whole schema when it
+is there.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -14,6 +16,8 @@ import msgspec
 _FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
 _MAPS = ("properties", "$defs", "definitions")
 _LISTS = ("anyOf", "allOf")
+# Characters, groups, classes, small counts; no assertions, back references or other classes of characters.
+_SIMPLE = re.compile(r"(?:[^\\{}(]|\\[dwsnrt.^$*+?()\[\]{}|/\\-]|\((?!\?)|\{\d{1,2}(?:,\d{1,2})?\})*")
 _PLAIN = {"type", "title", "description", "$ref", "enum", "const", "required", "default"}
 
 
@@ -35,7 +39,11 @@ def closed_schema(schema: Any) -> Any:
             kept["anyOf"] = [closed_schema(inner) for inner in value]
         elif key == "items":
             kept[key] = closed_schema(value)
-        elif (key == "format" and value in _FORMATS) or (key == "minItems" and value in {0, 1}):
+        elif (
+            (key == "format" and value in _FORMATS)
+            or (key == "minItems" and value in {0, 1})
+            or (key == "pattern" and isinstance(value, str) and _SIMPLE.fullmatch(value))
+        ):
             kept[key] = value
         elif key not in {"additionalProperties", "discriminator", "$schema", "$id"}:
             told[key] = value

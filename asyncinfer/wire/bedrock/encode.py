@@ -17,7 +17,7 @@ from ...errors import ConfigError, UnsupportedParameterError
 from ..asking import put
 from ..shapes import shape_kind
 from ..unwrapping import ANSWER_TOOL, ANSWER_TOOL_DESCRIPTION
-from ..wrapping import as_sent
+from ..wrapping import as_sent, only_told
 from . import families
 from .blocks import uses_tools, write_conversation
 
@@ -78,7 +78,7 @@ def unsupported(request: Request, dialect: Dialect) -> list[str]:
                 names.append(name)
         elif name not in dialect.fields and value != fields[name].get_default(call_default_factory=True):
             names.append(name)
-    return names
+    return names + only_told(request, dialect)
 
 
 def _dropped(request: Request) -> frozenset[str]:

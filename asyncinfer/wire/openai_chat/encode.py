@@ -15,7 +15,7 @@ from ...errors import UnsupportedParameterError
 from ..asking import JSON_HEADERS, dropped_params, put, same
 from ..protocol import WireRequest
 from ..shapes import alternatives, gbnf_choice, named_schema, shape_kind
-from ..wrapping import as_sent
+from ..wrapping import as_sent, only_told
 from .messages import write_messages
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ def request_body(request: Request, dialect: Dialect) -> dict[str, Any]:
 def unsupported(request: Request, dialect: Dialect) -> list[str]:
     """Names of the parameters that were set to something other than their default and do not reach the provider.
 
-    ``guided_decoding.json`` is named where the provider only promises JSON, not the schema.
+    ``guided_decoding.json`` is named where the provider only promises JSON, not the schema; likewise ``.regex`` where
+    the provider's schemas know no ``pattern``.
     """
     generation = request.generation
     asked = request.chosen
@@ -89,7 +90,7 @@ def unsupported(request: Request, dialect: Dialect) -> list[str]:
         sent = shape_kind(as_sent(guided, dialect))
         if sent is not None and dialect.guided.get(sent) == "json_object":  # without a place it is an error
             names.append(f"guided_decoding.{kind}")
-    return names
+    return names + only_told(request, dialect)
 
 
 def _put_params(body: dict[str, Any], request: Request, dialect: Dialect) -> None:

@@ -499,7 +499,14 @@ def test_texts_travel_in_an_object():
         "additionalProperties": False,
     }
     told = encode(guided_decoding={"regex": "a+"})["output_config"]["format"]["schema"]["properties"]["answer"]
-    assert told == {"type": "string", "description": '{"pattern":"^a+$"}'}
+    assert told == {"type": "string", "pattern": "^a+$"}
+    for beyond in (r"\bword", r"(a)\1", "(?=a)a", "a{1,500}", r"\p{Lu}", "(?:a|b)"):
+        told = encode(guided_decoding={"regex": beyond})["output_config"]["format"]["schema"]["properties"]["answer"]
+        assert told.keys() == {"type", "description"}
+        assert json.loads(told["description"]).keys() == {"pattern"}
+    for known in (r"\d{4}-\d{2,3}", r"(a|b)+\.[^x-z]?\s*", r"[\w-]+@[\w.]+"):
+        told = encode(guided_decoding={"regex": known})["output_config"]["format"]["schema"]["properties"]["answer"]
+        assert told["pattern"].strip("^$()") in known or known in told["pattern"]
     old = encode(model="claude-3-7-sonnet-latest", guided_decoding={"regex": "a+"})["tools"][0]["input_schema"]
     assert old["properties"] == {"answer": {"type": "string", "pattern": "^a+$"}}
 
@@ -508,12 +515,15 @@ def test_schemas_keep_names_that_look_like_words_of_the_language():
     """A property called ``format`` or ``pattern`` is a property."""
     schema = {
         "type": "object",
-        "properties": {"pattern": {"type": "string", "pattern": "^a"}, "format": {"type": "string", "format": "uuid"}},
+        "properties": {
+            "pattern": {"type": "string", "pattern": "^(?=a)"},
+            "format": {"type": "string", "format": "uuid"},
+        },
         "oneOf": [{"type": "object", "properties": {}}],
     }
     closed = closed_schema(schema)
     assert set(closed["properties"]) == {"pattern", "format"}
-    assert closed["properties"]["pattern"] == {"type": "string", "description": '{"pattern":"^a"}'}
+    assert closed["properties"]["pattern"] == {"type": "string", "description": '{"pattern":"^(?=a)"}'}
     assert closed["properties"]["format"] == {"type": "string", "format": "uuid"}
     assert closed["anyOf"] == [{"type": "object", "properties": {}, "additionalProperties": False}]
 

@@ -303,4 +303,10 @@ async def test_answers_of_a_model_go_on_with_it_or_without():
     sent = [row["body"] for name in fake.batches for row in fake.rows(name)]
     assert len(sent) == 10
     assert all(body["response_format"]["json_schema"]["schema"]["properties"]["x"] for body in sent)
-    assert len({json.dumps(body["response_format"]) for body in sent}) == 1
+    forms = [body["response_format"]["json_schema"] for body in sent]
+    assert (
+        len({json.dumps([form["name"], form["schema"]["properties"], form["schema"]["required"]]) for form in forms})
+        == 1
+    )
+    # Without the class the job knows its schema only, and of a plain schema nobody has said that it may be closed.
+    assert [form.get("strict", False) for form in forms] == [True] * 8 + [False] * 2

@@ -33,6 +33,8 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.local_direct import DIRECT, Order, Setup
+
 PROMPT = "Count from 1 to 20."
 
 
@@ -53,24 +55,6 @@ PAIRS = [
     Pair("native", "transformers, its batching", "asyncinfer on transformers", "transformers", "transformers"),
     Pair("native", "transformers, one by one", "asyncinfer on transformers", "transformers", "transformers"),
 ]
-
-
-class Order(NamedTuple):
-    """One measurement: so many requests, so many of them at a time, of so many tokens each."""
-
-    streams: int
-    tokens: int
-    requests: int
-
-
-class Setup(NamedTuple):
-    """What both sides of a pair are loaded with."""
-
-    model: str | None
-    slots: int
-    context: int
-    threads: int
-    end: int
 
 
 # -- a side: a process that waits for orders ---------------------------------------------------------------------------
@@ -153,8 +137,6 @@ def descendants(pid: int) -> list[int]:
 
 async def serve(name: str, setup: Setup, out: Any) -> None:
     """Load, then obey: a line of JSON in, a line of JSON out."""
-    from benchmarks.local_direct import DIRECT
-
     side = DIRECT[name](setup, PROMPT) if name in DIRECT else Ours(name, setup)
     await side.load()
     print(json.dumps({"ready": True}), file=out, flush=True)

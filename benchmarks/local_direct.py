@@ -8,10 +8,25 @@ import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from benchmarks.local import Order, Setup
+
+class Order(NamedTuple):
+    """One measurement: so many requests, so many of them at a time, of so many tokens each."""
+
+    streams: int
+    tokens: int
+    requests: int
+
+
+class Setup(NamedTuple):
+    """What both sides of a pair are loaded with."""
+
+    model: str | None
+    slots: int
+    context: int
+    threads: int
+    end: int
 
 
 def folder(setup: Setup) -> str:

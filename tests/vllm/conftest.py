@@ -16,11 +16,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported: se
 SMALL = {"kv_cache_memory_bytes": 512 * 2**20}
 
 
-def pytest_configure(config):
-    # vLLM leaves it to the garbage collector, which may come when the last test is over.
-    config.addinivalue_line("filterwarnings", "ignore:Unclosed context <zmq:ResourceWarning")
-
-
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("vllm"):

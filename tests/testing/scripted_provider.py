@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tests.servers.openai_bytes import PIECES, Reply
@@ -38,7 +39,18 @@ def _shaped(body: dict[str, Any]) -> str | None:
         return str(asked["choice"][0])
     if "regex" in asked:
         return "abc-12"
-    return '{"ok": true}' if body.get("response_format") or "json" in asked else None
+    form = body.get("response_format")
+    if form or "json" in asked:
+        return json.dumps(_object((form or {}).get("json_schema", {}).get("schema") or asked.get("json") or {}))
+    return None
+
+
+def _object(schema: dict[str, Any]) -> dict[str, Any]:
+    """What fits the schemas of these tests: a text to choose, one that fits the expression, or something true."""
+    answer = schema.get("properties", {}).get("answer", {})
+    if "enum" in answer:
+        return {"answer": answer["enum"][0]}
+    return {"answer": "abc-12"} if "pattern" in answer else {"ok": True}
 
 
 def model_server(per_token: float = 0.0005) -> FakeProvider:

@@ -123,8 +123,12 @@ async def test_one_bad_request_takes_nobody_with_it(toy):
 
 async def test_a_dead_decoder_fails_every_stream_and_every_later_request(toy):
     binding, library = toy
+    library.ends = lambda token: False
+    library.piece = lambda token, special=False: b"."
+    library.n_ctx = 1 << 40
+    feeds = [ask(binding, "x", max_tokens=None) for _ in range(6)]
+    await feeds[0].pull()
     library.broken = True
-    feeds = [ask(binding, "x") for _ in range(6)]
     for feed in feeds:
         with pytest.raises(EngineError, match="the device is gone"):
             await read(feed)

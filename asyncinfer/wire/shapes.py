@@ -21,6 +21,18 @@ _STRUCTURE = {"properties", "required", "additionalProperties", "items", "$defs"
 _STRICT = _SAYS_WHAT | _STRUCTURE | _BOUNDS | {"title", "description", "pattern", "format", "default"}
 
 
+class ClassSchema(dict[str, Any]):
+    """The schema of a class that is not at hand: what is sent is what would be sent for the class.
+
+    Attributes:
+        name: the class's.
+    """
+
+    def __init__(self, schema: dict[str, Any], name: str) -> None:
+        super().__init__(schema)
+        self.name = name
+
+
 def shape_kind(guided: Any) -> str | None:
     """Which of ``json``, ``regex``, ``choice`` and ``grammar`` is set in a `GuidedDecodingParams` (or None)."""
     return next((kind for kind in _KINDS if getattr(guided, kind, None) is not None), None)
@@ -35,15 +47,20 @@ def named_schema(guided: Any, *, closable: bool = False) -> dict[str, Any]:
     """
     shape = guided.json
     schema = class_schema(shape) if isinstance(shape, type) else guided.json_schema()
-    title = shape.__name__ if isinstance(shape, type) else schema.get("title")
-    name = re.sub(r"[^a-zA-Z0-9_-]", "_", title)[:64] if isinstance(title, str) and title else "response"
+    name = schema_name(shape, schema)
     if guided.strict:
         return {"name": name, "schema": _closed(schema), "strict": True}
-    if closable and isinstance(shape, type) and "strict" not in guided.model_fields_set:
-        closed = _class_closed(shape)
+    if closable and isinstance(shape, (type, ClassSchema)) and "strict" not in guided.model_fields_set:
+        closed = _class_closed(shape) if isinstance(shape, type) else _without_a_loss(schema)
         if closed is not None:
             return {"name": name, "schema": closed, "strict": True}
     return {"name": name, "schema": schema}
+
+
+def schema_name(shape: Any, schema: dict[str, Any]) -> str:
+    """What a schema is called where it must have a name: as the class that it is of, else by its title."""
+    title = shape.__name__ if isinstance(shape, type) else getattr(shape, "name", schema.get("title"))
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", title)[:64] if isinstance(title, str) and title else "response"
 
 
 @lru_cache(maxsize=64)
@@ -56,8 +73,11 @@ def class_schema(kind: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def _class_closed(kind: Any) -> dict[str, Any] | None:
+    return _without_a_loss(class_schema(kind))
+
+
+def _without_a_loss(schema: dict[str, Any]) -> dict[str, Any] | None:
     """A class's schema as strict mode takes it, or None where it would mean something else then."""
-    schema = class_schema(kind)
     if schema.get("type") != "object" or not _closable(schema):
         return None
     closed: dict[str, Any] = _closed(_without_null_defaults(schema))

@@ -14,7 +14,7 @@ from ...conversation import Conversation
 from ...errors import ConfigError, EngineError, RetryKind
 from ..plan import as_conversation
 from .gate import Gate, gate_of
-from .kept import FORMAT, asked_of, config_of, engine_of, parsed_of
+from .kept import FORMAT, asked_of, class_of, config_of, engine_of, of_class, parsed_of
 from .parts import Part
 from .results import Results
 from .status import BatchStatus, PartStatus, summed
@@ -73,6 +73,7 @@ class BatchJob:
         self._template = template
         self._config = config
         self._tools = bool(template.tools)
+        self._class = class_of(template)
         self._conversations: Any = None
         self._known: dict[str, PartStatus] = {}
 
@@ -95,8 +96,9 @@ class BatchJob:
         """Remember the input, for the results."""
         self._conversations = conversations
 
-    def take_up(self, view: Gate, template: Request, labels: dict[str, str] | None) -> None:
-        """Be gone on with. Raises `ConfigError` where that would send the rest elsewhere, or as something else."""
+    def take_up(self, view: Gate, template: Request, labels: dict[str, str] | None) -> Request:
+        """Be gone on with; what the rest is asked with. Raises `ConfigError` where that would send it elsewhere, or as
+        something else."""
         self._check_place(view)
         if self._tools and not template.tools:
             raise ConfigError("this job was submitted with tools: give the same again", path="tools")
@@ -106,6 +108,7 @@ class BatchJob:
             )
         self._view, self._template, self.resumed = view, template, True
         self.labels.update(labels or {})
+        return of_class(template, self._class)
 
     def rewind(self) -> None:
         """Forget rows that no part has."""
@@ -229,6 +232,7 @@ class BatchJob:
             "complete": self.complete,
             "limits": self.limits,
             "tools": self._tools,
+            "class": self._class,
             "config": self._config,
         }
         return json.dumps(value, ensure_ascii=False)
@@ -258,6 +262,7 @@ class BatchJob:
             job.limits = (most_rows, most_bytes)
             job.complete = bool(value.get("complete", True))
             job._tools = bool(value.get("tools"))
+            job._class = value.get("class")
             job.id, job.model, job.created = str(value["id"]), str(value["model"]), float(value["created"])
             job.total = int(value["total"])
             job.parts = [Part(**part) for part in value["parts"]]

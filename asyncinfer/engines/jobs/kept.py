@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from ...errors import ConfigError
+from ...wire.shapes import ClassSchema
 
 if TYPE_CHECKING:
     from ...params import InferenceConfig
+    from ...request import Request
     from ..base import Engine
 
 FORMAT = "asyncinfer.batch/1"
@@ -38,6 +41,22 @@ def asked_of(text: Any) -> dict[str, Any]:
     if config is None:
         return {}
     return {name: getattr(config, name).model_dump(exclude_unset=True) for name in ("model", "generation")}
+
+
+def class_of(template: Request) -> str | None:
+    """Name of the class whose schema answers follow; None for a plain schema, or none."""
+    guided = template.generation.guided_decoding
+    return guided.json.__name__ if guided is not None and isinstance(guided.json, type) else None
+
+
+def of_class(template: Request, name: str | None) -> Request:
+    """A template whose schema is that of the named class, or of none: some formats take more from a class's."""
+    guided = template.generation.guided_decoding
+    schema = None if guided is None else guided.json_schema()
+    if guided is None or schema is None or name == class_of(template):
+        return template
+    guided = guided.model_copy(update={"json": schema if name is None else ClassSchema(schema, name)})
+    return replace(template, generation=template.generation.model_copy(update={"guided_decoding": guided}))
 
 
 def engine_of(text: Any) -> Engine:

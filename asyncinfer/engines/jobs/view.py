@@ -71,7 +71,7 @@ class BatchView(Gate):
             job = BatchJob(self, template, config=self.written(template), labels=labels, limits=(max_rows, max_bytes))
         else:
             job = resume
-            job.take_up(self, template, labels)
+            template = job.take_up(self, template, labels)
             if job.complete:
                 return job
         if isinstance(conversations, Sequence):

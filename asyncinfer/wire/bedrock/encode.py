@@ -15,7 +15,7 @@ import msgspec
 
 from ...errors import ConfigError, UnsupportedParameterError
 from ..asking import put
-from ..shapes import shape_kind
+from ..shapes import schema_name, shape_kind
 from ..unwrapping import ANSWER_TOOL, ANSWER_TOOL_DESCRIPTION
 from ..wrapping import as_sent, only_told
 from . import families
@@ -181,9 +181,10 @@ def _put_form(body: dict[str, Any], request: Request, dialect: Dialect) -> None:
     if not families.structured(request.model.model_name or ""):
         _put_answer_tool(body, request, schema, kind)
         return
-    title = guided.json.__name__ if isinstance(guided.json, type) else schema.get("title")
-    name = re.sub(r"[^a-zA-Z0-9_-]", "_", title)[:64] if isinstance(title, str) and title else "response"
-    written = {"name": name, "schema": msgspec.json.encode(_closed(schema, every=guided.strict)).decode()}
+    written = {
+        "name": schema_name(guided.json, schema),
+        "schema": msgspec.json.encode(_closed(schema, every=guided.strict)).decode(),
+    }
     if isinstance(schema.get("description"), str):
         written["description"] = schema["description"]
     put(body, dialect.guided["json"], {"type": "json_schema", "structure": {"jsonSchema": written}})

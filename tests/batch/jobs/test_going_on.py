@@ -304,9 +304,36 @@ async def test_answers_of_a_model_go_on_with_it_or_without():
     assert len(sent) == 10
     assert all(body["response_format"]["json_schema"]["schema"]["properties"]["x"] for body in sent)
     forms = [body["response_format"]["json_schema"] for body in sent]
-    assert (
-        len({json.dumps([form["name"], form["schema"]["properties"], form["schema"]["required"]]) for form in forms})
-        == 1
-    )
-    # Without the class the job knows its schema only, and of a plain schema nobody has said that it may be closed.
-    assert [form.get("strict", False) for form in forms] == [True] * 8 + [False] * 2
+    assert len({json.dumps(form) for form in forms}) == 1
+    assert all(form["strict"] for form in forms)
+
+
+@pytest.mark.parametrize("through_json", [False, True])
+@pytest.mark.parametrize("began_with_it", [False, True])
+async def test_all_rows_of_a_job_are_asked_alike(began_with_it, through_json):
+    """Whether it began with a class or with its schema, and goes on with the other: the schema is sent as it was."""
+    import pydantic
+
+    class Point(pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(title="A point")
+        x: int
+        y: int | None = None
+
+    schema = {"generation": GenerationParams(guided_decoding={"json": Point.model_json_schema()})}
+    ways = [schema, {"response_model": Point}]
+    fake = OpenAIBatches()
+    wire = Breaking(fake, 1)
+    with CannedServer(wire) as server:
+        engine = engine_at(server, max_retries=0)
+        with pytest.raises(ServerError) as caught:
+            await batch.submit(engine, ROWS, max_rows=3, **ways[began_with_it])
+        job = caught.value.partial
+        if through_json:
+            job = BatchJob.from_json(job.to_json(), engine)
+        wire.broken = False
+        await batch.submit(engine, ROWS, resume=job, **ways[not began_with_it])
+    sent = [row["body"]["response_format"] for name in fake.batches for row in fake.rows(name)]
+    assert len(sent) == 5
+    assert len({json.dumps(form) for form in sent}) == 1
+    assert sent[0]["json_schema"]["name"] == ("Point" if began_with_it else "A_point")
+    assert sent[0]["json_schema"].get("strict", False) is began_with_it

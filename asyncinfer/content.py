@@ -141,7 +141,8 @@ class ContentItem(Document):
         part = (self.__pydantic_extra__ or {}).get("file")
         if isinstance(part, dict) and isinstance(part.get("filename"), str):
             return str(part["filename"])
-        if self.type in {Type.DOCUMENT_PATH, Type.DOCUMENT_URL} and self.content:
+        named = self.type in {Type.DOCUMENT_PATH, Type.DOCUMENT_URL}
+        if named and self.content and self.content[:5].lower() != "data:":
             return self.content.split("?", 1)[0].rsplit("/", 1)[-1] or None
         return None
 

@@ -89,6 +89,7 @@ class Dialect:
         flat_text: content made of text parts only must be one string.
         tool_images: a tool message may hold images; elsewhere they follow as a message of the user.
         image_urls: the provider fetches images; where False only their bytes can be sent.
+        document_urls: the provider fetches documents; elsewhere they are fetched for it.
         user_field: where ``RemoteParams.user_id`` goes, or None.
         system_turns: a system message may stand between the turns, where the model takes it there; elsewhere it joins
             the one at the top.
@@ -115,6 +116,7 @@ class Dialect:
     flat_text: bool = False
     tool_images: bool = False
     image_urls: bool = True
+    document_urls: bool = False
     user_field: str | None = "user"
     system_turns: bool = False
     call_extras: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Images and documents that a conversation names by URL, fetched for models that only take bytes.
+"""Images and documents that a conversation names by URL, fetched for those who only take bytes.
 
 The caller of an engine may name any address: it is the program's own user. Whoever takes conversations from a network
 must refuse such items, or fetch them under rules of its own, before they get here.
@@ -22,13 +22,13 @@ MAX_BYTES = 64 << 20
 SECONDS = 60.0
 """How long one may take."""
 
-_BY_URL = {Type.IMAGE_URL, Type.DOCUMENT_URL}
+BY_URL = frozenset({Type.IMAGE_URL, Type.DOCUMENT_URL})
 
 
-def names_urls(request: Request) -> bool:
+def names_urls(request: Request, kinds: frozenset[Type] = BY_URL) -> bool:
     """Whether some file is named by an http(s) URL and not yet fetched."""
     return any(
-        isinstance(message.content, list) and any(_unfetched(item) for item in message.content)
+        isinstance(message.content, list) and any(_unfetched(item, kinds) for item in message.content)
         for message in request.conversation.messages
     )
 
@@ -42,26 +42,25 @@ async def with_data(request: Request) -> Request:
     return await with_fetched(request) if names_urls(request) else request
 
 
-async def with_fetched(request: Request, transport: Transport | None = None) -> Request:
-    """The same request with the bytes of every named file; one that is named twice is fetched once.
+async def with_fetched(request: Request, kinds: frozenset[Type] = BY_URL) -> Request:
+    """The same request with the bytes of every named file of these kinds; one that is named twice is fetched once.
 
     Raises:
         ConfigError: there is no such file, it is too large, or it is no image.
         TransportError: its server cannot be reached, or is failing.
     """
-    if transport is None:
-        from ..transport.httpx_transport import shared_transport
+    from ..transport.httpx_transport import shared_transport
 
-        transport = shared_transport()
+    transport = shared_transport()  # never the engine's own client: what that sends along is not for everybody
     known: dict[str, bytes] = {}
     messages = []
     for at, message in enumerate(request.conversation.messages):
         content = message.content
-        if isinstance(content, list) and any(map(_unfetched, content)):
+        if isinstance(content, list) and any(_unfetched(item, kinds) for item in content):
             path = f"messages[{at}].content"
             items = []
             for item in content:
-                if _unfetched(item):
+                if _unfetched(item, kinds):
                     url = str(item.content)
                     if url not in known:
                         known[url] = await _fetch(transport, url, path)
@@ -72,10 +71,10 @@ async def with_fetched(request: Request, transport: Transport | None = None) -> 
     return replace(request, conversation=request.conversation.model_copy(update={"messages": messages}))
 
 
-def _unfetched(item: object) -> bool:
+def _unfetched(item: object, kinds: frozenset[Type]) -> bool:
     return (
         isinstance(item, ContentItem)
-        and item.type in _BY_URL
+        and item.type in kinds
         and item.binary is None
         and (item.content or "").lower().startswith(("http://", "https://"))
     )

@@ -99,6 +99,8 @@ class RemoteInferenceEngine(Engine):
         endpoint = self.endpoint(request)
         if names_files(request):
             request = await with_files(request)
+        if not endpoint.provider.dialect.document_urls:
+            request = await _with_documents(request)
         if endpoint.provider.takes_prompt:
             from .prompting import with_prompt
 
@@ -171,6 +173,14 @@ class RemoteInferenceEngine(Engine):
             own = self._http_client
             self._transport = shared_transport() if own is None else HttpxTransport(client=own)
         return self._transport
+
+
+async def _with_documents(request: Request) -> Request:
+    from ..conversation import Type
+    from .fetched import names_urls, with_fetched
+
+    kinds = frozenset({Type.DOCUMENT_URL})
+    return await with_fetched(request, kinds) if names_urls(request, kinds) else request
 
 
 class RemoteVLLMInferenceEngine(RemoteInferenceEngine):

@@ -71,6 +71,7 @@ def responses(row: Provider) -> Provider:
             reasoning="reasoning_details" if chat.model_rules else None,
             developer_role=chat.developer_role,
             image_urls=chat.image_urls,
+            document_urls=True,
             user_field=chat.user_field,
             adapter_field=chat.adapter_field if chat.adapter_field == "model" else None,
             model_rules=chat.model_rules,

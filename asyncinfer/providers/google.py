@@ -6,6 +6,8 @@ service's faces an ``api_url`` means, its path tells (`Provider.faces`).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..dialect import CHAT_FIELDS, MESSAGES_FIELDS, Dialect
 from .row import ChatModels, Provider
 
@@ -31,8 +33,8 @@ _CHAT = {
     if name not in {"logit_bias", "logprobs", "top_logprobs", "parallel_tool_calls"}
 }
 _COMPATIBLE = Dialect(fields=_CHAT, group_turns=True, user_field=None, call_extras=("extra_content",))
-_NATIVE = Dialect(path="/models/", fields=_FIELDS, guided=_GUIDED, user_field=None)
-_VERTEX = Dialect(path="/publishers/google/models/", fields=_FIELDS, guided=_GUIDED, user_field=None)
+_NATIVE = Dialect(path="/models/", fields=_FIELDS, guided=_GUIDED, document_urls=True, user_field=None)
+_VERTEX = replace(_NATIVE, path="/publishers/google/models/")
 
 _DEVELOPER = "https://generativelanguage.googleapis.com/v1beta"
 _PLACE = "/v1beta1/projects/{project_id}/locations/{region}"

@@ -134,6 +134,7 @@ _OWN: tuple[Provider, ...] = (
             path="/messages",
             fields=MESSAGES_FIELDS,
             guided={"json": "output_config.format", "choice": "wrapped", "regex": "wrapped"},
+            document_urls=True,
             user_field="metadata.user_id",
             system_turns=True,
         ),
@@ -239,7 +240,9 @@ _OWN: tuple[Provider, ...] = (
         "https://openrouter.ai/api/v1",
         ("OPENROUTER_API_KEY", "OR_API_KEY"),
         dialect=Dialect(
-            fields=_but(_FIELDS | _SAMPLERS, reasoning_effort="reasoning.effort"), reasoning="reasoning_details"
+            fields=_but(_FIELDS | _SAMPLERS, reasoning_effort="reasoning.effort"),
+            reasoning="reasoning_details",
+            document_urls=True,
         ),
     ),
     Provider(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import replace
 
 import pytest
 
-from asyncinfer import Conversation, ModelParams
+from asyncinfer import BadRequestError, Conversation, ModelParams, RemoteInferenceEngine, RemoteParams
 from asyncinfer.engines.fetched import names_urls, with_data
 from asyncinfer.errors import ConfigError, TransportError
-from tests.servers.canned import CannedServer, answer
+from tests.servers.canned import CannedServer, answer, stream
 
 from .scripted import ScriptedEngine
 
@@ -67,3 +68,44 @@ async def test_what_is_no_image_is_refused(body):
     with CannedServer(answer(body)) as server:
         with pytest.raises(ConfigError, match=r"no image|empty"):
             await with_data(request(f"{server.url}/cat.png"))
+
+
+SAYS_OK = b'data: {"choices": [{"index": 0, "delta": {"content": "ok"}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n'
+
+
+def with_a_document(files):
+    items = [
+        {"type": "document_url", "content": f"{files.url}/report.pdf?sig=1"},
+        {"type": "image_url", "content": f"{files.url}/cat.png"},
+    ]
+    return Conversation.from_dict({"messages": [{"role": "user", "content": items}]})
+
+
+async def test_a_document_is_fetched_where_the_format_has_no_place_for_its_address():
+    """An image keeps its own. What belongs to the engine (key, headers) is not sent to the document's server."""
+    pdf = b"%PDF-1.7 words"
+    with CannedServer(answer(pdf)) as files, CannedServer(stream(SAYS_OK)) as model:
+        asked = with_a_document(files)
+        remote = RemoteParams(api_url=model.url, api_key="sk-secret-key", extra_headers={"x-tenant": "me"})
+        engine = RemoteInferenceEngine(ModelParams(model_name="m"), remote_params=remote)
+        completion = await engine.generate(asked)
+        document, image = model.requests[0].json["messages"][0]["content"]
+        (fetched,) = files.requests
+    assert completion.text == "ok"
+    assert document["file"]["filename"] == "report.pdf"
+    assert document["file"]["file_data"] == "data:application/pdf;base64," + b64encode(pdf).decode()
+    assert image["image_url"]["url"] == f"{files.url}/cat.png"
+    assert not {"authorization", "x-tenant"} & fetched.headers.keys()
+    assert completion.conversation.messages[0].content[0].binary is None
+
+
+async def test_a_document_is_not_fetched_for_who_can():
+    with CannedServer(answer(b"%PDF-1.7")) as files, CannedServer(answer(b"{}", status=400)) as model:
+        remote = RemoteParams(api_url=f"{model.url}/v1/responses")
+        with pytest.raises(BadRequestError):
+            await RemoteInferenceEngine(ModelParams(model_name="m"), remote_params=remote).generate(
+                with_a_document(files)
+            )
+        document = model.requests[0].json["input"][0]["content"][0]
+        assert document == {"type": "input_file", "file_url": f"{files.url}/report.pdf?sig=1"}
+        assert not files.requests

@@ -342,6 +342,24 @@ def test_audio_and_documents_from_bytes():
     assert video["video_url"] == {"url": "https://example.org/a.mp4"}
 
 
+def test_a_document_by_url():
+    content = [ContentItem(type=Type.DOCUMENT_URL, content="https://example.org/a.pdf?sig=1")]
+    message = Message(role=Role.USER, content=content)
+    with pytest.raises(ConfigError, match="document_binary"):
+        write_messages([message], Dialect())
+    sent = write_messages([message], PROVIDERS["openrouter"].dialect)[0]["content"][0]["file"]
+    assert sent == {"filename": "a.pdf", "file_data": "https://example.org/a.pdf?sig=1"}
+
+    fetched = message.model_copy(update={"content": [content[0].model_copy(update={"binary": b"%PDF-1.7"})]})
+    sent = write_messages([fetched], Dialect())[0]["content"][0]["file"]
+    assert sent == {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0xLjc="}
+
+    data = "data:application/pdf;base64,JVBERi0xLjc/Pz8/"
+    inline = Message(role=Role.USER, content=[ContentItem(type=Type.DOCUMENT_URL, content=data)])
+    sent = write_messages([inline], Dialect())[0]["content"][0]["file"]
+    assert sent == {"filename": "document.pdf", "file_data": data}
+
+
 def test_what_was_not_read_or_cannot_be_fetched_is_an_error():
     path = {"role": "user", "content": [{"type": "image_path", "content": "/etc/passwd"}]}
     with pytest.raises(ConfigError, match=r"/etc/passwd.*was not read"):

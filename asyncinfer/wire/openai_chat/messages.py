@@ -28,7 +28,7 @@ def write_messages(messages: Sequence[Message], dialect: Dialect) -> list[dict[s
     """The ``messages`` of a request.
 
     Raises:
-        ConfigError: a piece cannot be sent (a path that was not read, an image URL to a server that fetches none).
+        ConfigError: a piece cannot be sent (a path that was not read, a URL to a server that fetches none).
     """
     exchange = _last_user_turn(messages) if dialect.reasoning_turns == "tools" else -1
     written: list[dict[str, Any]] = []
@@ -118,6 +118,12 @@ def _part(item: ContentItem, dialect: Dialect) -> dict[str, Any]:
     if kind in _DOCUMENTS:
         if kind is Type.DOCUMENT_ID:
             return {"type": "file", "file": {"file_id": item.content}}
+        if kind is Type.DOCUMENT_URL and item.data is None and not dialect.document_urls:
+            raise ConfigError(
+                "this format has no place for a document's URL: give the document's bytes (type document_binary or "
+                f"document_path) instead of {_shown(item)}",
+                path="messages.content",
+            )
         return {"type": "file", "file": {"filename": item.filename or "document.pdf", "file_data": _address(item)}}
     if kind is Type.VIDEO_URL:
         return {"type": "video_url", "video_url": {"url": _address(item)}}

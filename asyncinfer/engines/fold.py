@@ -56,10 +56,11 @@ class Fold:
         usage: the last usage the engine reported, if any.
     """
 
-    __slots__ = ("_answers", "_expected", "_first", "deltas", "started", "usage")
+    __slots__ = ("_answers", "_ended", "_expected", "_first", "deltas", "started", "usage")
 
     def __init__(self, expected: int = 1) -> None:
         self._expected = expected
+        self._ended = 0
         self._first = _Answer()
         self._answers: dict[int, _Answer] = {0: self._first}
         self.deltas = 0
@@ -94,7 +95,9 @@ class Fold:
         elif type(event) is UsageUpdate:
             self.usage = event.usage
         elif type(event) is Finish:
-            self._answer(event.index).finish = event
+            answer = self._answer(event.index)
+            self._ended += answer.finish is None
+            answer.finish = event
         elif type(event) is Start:
             self.started = event
 
@@ -118,8 +121,7 @@ class Fold:
     @property
     def finished(self) -> bool:
         """Whether every choice that was asked for has ended."""
-        answers = self._answers
-        return len(answers) >= self._expected and all(answer.finish is not None for answer in answers.values())
+        return self._ended >= self._expected and self._ended == len(self._answers)
 
     def estimated_output(self) -> int:
         """Output tokens of an answer that ended before its usage came: a delta is at least a token, and four letters

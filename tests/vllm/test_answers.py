@@ -115,18 +115,19 @@ async def test_cached_tokens_are_reported(engine):
 
 
 async def test_one_wake_up_of_the_loop_carries_a_step_of_all_streams(engine, monkeypatch):
-    """32 streams of 200 tokens each are 6,400 tokens; the loop is woken about as often as vLLM makes a step."""
-    from asyncinfer.engines import worker
+    """32 streams of 200 tokens each are 6,400 tokens; the loop is woken no more often than vLLM makes a step."""
+    from asyncinfer.loops import running
 
     wakes = 0
-    deliver = worker._Bridge._deliver
+    loop = running()
+    soon = loop.soon
 
-    def counted(bridge):
+    def counted(fn, *args):
         nonlocal wakes
         wakes += 1
-        deliver(bridge)
+        soon(fn, *args)
 
-    monkeypatch.setattr(worker._Bridge, "_deliver", counted)
+    monkeypatch.setattr(loop, "soon", counted)
     long = params(max_new_tokens=200, min_new_tokens=200)
     results = await engine.generate_many([COUNT] * 32, generation=long)
     assert sum(result.usage.output_tokens for result in results) == 6400

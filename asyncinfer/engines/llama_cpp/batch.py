@@ -45,6 +45,7 @@ class BatchBinding:
         self._inbox: queue.SimpleQueue[tuple[Ask, Feed | Voice] | None] = queue.SimpleQueue()
         self._waiting: deque[tuple[Ask, Feed | Voice]] = deque()
         self._slots = [Slot(number) for number in range(settings.slots)]
+        self._active: list[Running] = []
         self._lock = threading.Lock()
         self._closing = False
         self.sees = False
@@ -88,9 +89,7 @@ class BatchBinding:
         try:
             while not self._closing:
                 self._admit()
-                if self._closing:
-                    break
-                if any(slot.running is not None for slot in self._slots):
+                if self._active and not self._closing:
                     self._step()
         except BaseException as crash:  # noqa: BLE001 -- every stream of this thread is told
             _log.exception("the llama.cpp decoder failed")
@@ -102,10 +101,9 @@ class BatchBinding:
             self._library.close()
 
     def _end_all(self, error: AsyncInferError) -> None:
-        for slot in self._slots:
-            if slot.running is not None:
-                slot.running.feed.fail(error)
-                self._leave(slot.running)
+        for one in self._active[:]:
+            one.feed.fail(error)
+            self._leave(one)
         self._take_mail(block=False)
         for _, feed in self._waiting:
             feed.fail(error)
@@ -122,11 +120,11 @@ class BatchBinding:
 
     def _admit(self) -> None:
         """Let go of cancelled answers, then give free sequences to who waits; with nothing to do, wait."""
-        for slot in self._slots:
-            if slot.running is not None and slot.running.feed.cancelled:
-                self._leave(slot.running)
-        idle = not self._waiting and all(slot.running is None for slot in self._slots)
-        self._take_mail(block=idle)
+        for one in [one for one in self._active if one.feed.cancelled]:
+            self._leave(one)
+        idle = not (self._waiting or self._active)
+        if idle or not self._inbox.empty():
+            self._take_mail(block=idle)
         for _ in range(len(self._waiting)):
             free = [slot for slot in self._slots if slot.running is None]
             if not free:
@@ -159,6 +157,7 @@ class BatchBinding:
             thinking=thinks and str(text).rstrip().endswith(THINK_OPEN),
         )
         running.slot.running = running
+        self._active.append(running)
 
     def _prepare(self, ask: Ask, feed: Feed | Voice, free: list[Slot], parts: deque[list[int] | Picture]) -> Running:
         library = self._library
@@ -212,13 +211,14 @@ class BatchBinding:
         self._library.free_sampler(running.chain)
         self._forget(running.todo)
         running.slot.running = None
+        self._active.remove(running)
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
     def _step(self) -> None:
         rows: list[tuple[int, int, int, bool]] = []
-        active = [slot.running for slot in self._slots if slot.running is not None]
-        self._show_picture(active)
+        self._show_picture()
+        active = self._active[:]
         for one in active:
             one.row = -1
             if one.next >= 0:
@@ -245,9 +245,9 @@ class BatchBinding:
                 step.append(one.letter(events, ended=ended))
         send_all(step)
 
-    def _show_picture(self, active: list[Running]) -> None:
+    def _show_picture(self) -> None:
         """One picture in each step, for it holds up everybody."""
-        for one in active:
+        for one in self._active:
             picture = one.todo[0] if one.todo else []
             if not isinstance(picture, list):
                 one.todo.popleft()
@@ -257,7 +257,6 @@ class BatchBinding:
                 except Exception as error:  # noqa: BLE001 -- nor one bad picture
                     one.feed.fail(_typed(error))
                     self._leave(one)
-                    active.remove(one)
                 finally:
                     self._forget([picture])
                 return

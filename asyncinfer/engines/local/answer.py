@@ -38,6 +38,7 @@ class Answer:
         self._call = ""
         self._said = False
         self._logprobs: list[Any] = []
+        self._plain = not (self._stops or self._think or self._tools)
         self.calls = 0
 
     @property
@@ -53,6 +54,8 @@ class Answer:
         """The events of one token's text, for libraries that put the characters together themselves."""
         if logprob is not None:
             self._logprobs.append(logprob)
+        elif self._plain and not self._logprobs:  # most answers of most models: nothing to look for
+            return [TextDelta(text)] if text else []
         return self._show(self._stops.feed(text))
 
     def close(self) -> list[Event]:

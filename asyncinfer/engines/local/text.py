@@ -59,6 +59,9 @@ class StopStrings:
         self._held = ""
         self.matched: str | None = None
 
+    def __bool__(self) -> bool:
+        return bool(self._stops)
+
     def feed(self, text: str) -> str:
         """The text that may be shown now."""
         if self.matched is not None:

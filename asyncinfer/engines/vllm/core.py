@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...errors import AsyncInferError, EngineClosedError, EngineError
-from ..worker import Feed, close_at_exit, join_all
+from ..worker import Feed, close_at_exit, join_all, send_all
 from . import failures
 from .adapters import Adapters
 from .arguments import engine_args, import_vllm, prepare_environment
@@ -278,11 +278,7 @@ class Core:
 
     def _flush(self) -> None:
         out, self._out = self._out, []
-        for feed, events, ended in out:
-            if ended:
-                feed.end(events)
-            else:
-                feed.send(events)
+        send_all(out)
 
 
 def _nothing() -> None:

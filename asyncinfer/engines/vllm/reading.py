@@ -85,18 +85,23 @@ class Reader:
             EngineError: vLLM broke the answer off.
         """
         events: list[Event] = []
-        cached = output.num_cached_tokens or 0
         if not self._started:
             self._started = True
-            events.append(Start(id=self._id, model=self._model))
-            events.append(UsageUpdate(Usage(input_tokens=len(self._prompt.tokens), cached_tokens=cached)))
+            events += (Start(id=self._id, model=self._model), self._usage(output))
         for one in output.outputs:
             self._choice(one, events)
         if output.finished:
-            made = sum(choice.made for choice in self._choices.values())
-            usage = Usage(input_tokens=len(self._prompt.tokens), output_tokens=made, cached_tokens=cached)
-            events.append(UsageUpdate(usage))
+            events.append(self._usage(output))
         return events
+
+    def _usage(self, output: Any) -> UsageUpdate:
+        return UsageUpdate(
+            Usage(
+                input_tokens=len(self._prompt.tokens),
+                output_tokens=sum(choice.made for choice in self._choices.values()),
+                cached_tokens=output.num_cached_tokens or 0,
+            )
+        )
 
     def _choice(self, output: Any, events: list[Event]) -> None:
         index = output.index
@@ -113,10 +118,13 @@ class Reader:
         if choice.parsed is not None:
             found, text = choice.parsed.feed(text, list(output.token_ids), self._prompt.tokens, finished=ended)
             events += _at(index, found)
-        logprobs = self._logprobs(output)
-        for entry in logprobs[:-1]:
-            events += _at(index, choice.answer.feed_text("", entry))
-        events += _at(index, choice.answer.feed_text(text, logprobs[-1] if logprobs else None))
+        last = None
+        if self._ask.logprobs is not None and output.logprobs:
+            entries = self._logprobs(output, self._ask.logprobs)
+            last = entries.pop() if entries else None
+            for entry in entries:
+                events += _at(index, choice.answer.feed_text("", entry))
+        events += _at(index, choice.answer.feed_text(text, last))
         if ended:
             choice.finished = True
             events += _at(index, choice.answer.close())
@@ -140,11 +148,8 @@ class Reader:
             reason = FinishReason.TOOL_CALLS
         return Finish(reason, index=output.index, matched=output.stop_reason, raw=output.finish_reason)
 
-    def _logprobs(self, output: Any) -> list[dict[str, Any]]:
+    def _logprobs(self, output: Any, most: int) -> list[dict[str, Any]]:
         """One entry for each token in the OpenAI shape."""
-        if self._ask.logprobs is None or output.logprobs is None:
-            return []
-        most = self._ask.logprobs
         entries = []
         for token, known in zip(output.token_ids, output.logprobs, strict=False):
             best = sorted(known.items(), key=lambda item: item[1].rank or 0)[:most]

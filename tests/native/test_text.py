@@ -55,6 +55,34 @@ def test_any_tokens_make_text_that_can_be_written(tokens):
         "".join(spelled(Speller(Spelling(words), skip_special=True), tokens)).encode()
 
 
+def byte_fallback():
+    """A tokenizer of Llama 2's kind: ``▁`` for spaces, a token for each byte."""
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁the", "▁fox", "ick", "▁"]
+    inner = Tokenizer(
+        models.BPE({word: at for at, word in enumerate(words)}, [], unk_token="<unk>", byte_fallback=True)
+    )
+    inner.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="<unk>")
+
+
+def test_a_byte_that_makes_no_character_does_not_break_the_answer_off():
+    words = byte_fallback()
+    tokens = [1 + ord("A"), 1 + 0xC3, *words.convert_tokens_to_ids(["ick", "▁the", "▁fox"])]
+    pieces = spelled(Speller(Spelling(words), skip_special=True), tokens)
+    assert pieces == ["A", "", "\ufffdick", " the", " fox", ""]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 260), max_size=30))
+def test_any_bytes_make_text_that_can_be_written(tokens):
+    "".join(spelled(Speller(Spelling(byte_fallback()), skip_special=True), tokens)).encode()
+
+
 def test_special_tokens_are_left_out_or_shown():
     tokens = tokenizer()("Hello<|im_end|> you")["input_ids"]
     assert "".join(spelled(Speller(Spelling(tokenizer()), skip_special=True), tokens)) == "Hello you"

@@ -72,12 +72,25 @@ class Speller:
             return text
         if self._rust is None:
             return self._again(token)
-        text = self._stream.step(self._rust, token)
+        try:
+            text = self._stream.step(self._rust, token)
+        except Exception:  # noqa: BLE001 -- the library has no class of its own for it
+            return self._anew(token)
         if text is None:
             self._held.append(token)
             return ""
         self._held.clear()
         return str(text)
+
+    def _anew(self, token: int) -> str:
+        """What was shown reads otherwise with this token: where single bytes have tokens, one that makes no character
+        spoils those before it. What was shown stays; the rest is read by itself, and what follows in its light."""
+        from tokenizers.decoders import DecodeStream
+
+        text = str(self._rust.decode([*self._held, token], skip_special_tokens=self._skip))
+        self._held.clear()
+        self._stream = DecodeStream([token], self._skip)
+        return text
 
     def _again(self, token: int) -> str:
         """For tokenizers in Python: decode the last pieces with and without the token; the difference is its text."""

@@ -110,6 +110,13 @@ def dotted(path: Iterable[str | int]) -> str:
     return text
 
 
+def located(path: str, place: str | None) -> str:
+    """A path and where its value was written. On a command line the flag is the path already."""
+    if not place or place.lstrip("-").replace("-", "_") == path:
+        return place or path
+    return f"{path} ({place})"
+
+
 def shown(value: Any) -> str:
     """A value for an error message: short, with its type where that is what went wrong."""
     if isinstance(value, BaseModel):
@@ -143,9 +150,8 @@ def explain(
     prefix: Path = tuple(section.split(".")) if section else ()
     sentences = []
     for path in paths[:SHOWN_FAULTS]:
-        place = where(path) if where is not None else None
-        title = dotted(prefix + path) or model.__name__
-        sentences.append(f"{title}{f' ({place})' if place else ''}: {_sentence(faults[path], path, model)}")
+        title = located(dotted(prefix + path) or model.__name__, where(path) if where is not None else None)
+        sentences.append(f"{title}: {_sentence(faults[path], path, model)}")
     if len(paths) > SHOWN_FAULTS:
         sentences.append(f"and {len(paths) - SHOWN_FAULTS} more")
     return ConfigError("; ".join(sentences), path=dotted(prefix + paths[0]) or None)

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError
-from ..violations import Path, dotted
+from ..violations import Path, dotted, located
 from .yaml_text import Place, Source, read_yaml
 
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -176,8 +176,8 @@ class _Filler:
         )
 
     def _error(self, path: Path, problem: str) -> ConfigError:
-        where = self.source.where(path)
-        return ConfigError(f"{dotted(path)}{f' ({where})' if where else ''}: {problem}", path=dotted(path))
+        title = located(dotted(path), self.source.where(path))
+        return ConfigError(f"{title}: {problem}", path=dotted(path))
 
 
 def _closing(value: str, start: int) -> int:

@@ -379,13 +379,13 @@ def test_overrides_are_interpolated_too(monkeypatch):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (
-            ["--generation.temprature", "1"],
-            "generation.temprature (--generation.temprature): unknown key; did you mean",
-        ),
+        (["--generation.temprature", "1"], "--generation.temprature: unknown key; did you mean"),
         (["--temprature", "1"], "--temprature: there is no such key; did you mean --generation.temperature?"),
         (["--nonsense.x", "1"], "--nonsense.x: there is no such key"),
-        (["--generation.seed", "x"], "generation.seed (--generation.seed): expected a whole number, got 'x'"),
+        (["--generation.seed", "x"], "--generation.seed: expected a whole number, got 'x'"),
+        (["--seed", "x"], "generation.seed (--seed): expected a whole number, got 'x'"),
+        (["--generation.max-new-tokens", "x"], "--generation.max-new-tokens: expected a whole number"),
+        (["generation.seed=x"], "generation.seed: expected a whole number"),
         (["--generation.seed"], "--generation.seed needs a value"),
         (["--model.model_name", "engine=openai"], "--model.model_name needs a value"),
         (["--generation.stop_strings", "[a"], "--generation.stop_strings: '[a' is line 1"),
@@ -394,15 +394,13 @@ def test_overrides_are_interpolated_too(monkeypatch):
         (["--engine.x", "1", "--engine.x.y", "2"], "--engine.x.y: there is no 'y' in it"),
         (["stray"], "'stray': expected --section.key value"),
         (["--a..b", "1"], "expected --section.key value"),
-        (
-            ["--generation.seed=${NOT_SET_HERE}"],
-            "generation.seed (--generation.seed): the environment variable NOT_SET_HERE",
-        ),
+        (["--generation.seed=${NOT_SET_HERE}"], "--generation.seed: the environment variable NOT_SET_HERE"),
     ],
 )
 def test_a_bad_override_names_its_flag(words, expected):
     with pytest.raises(ConfigError) as caught:
         InferenceConfig.from_str("", words)
+    assert str(caught.value).startswith(expected) or words[0] in {"stray", "--a..b"}
     assert expected in str(caught.value)
 
 

@@ -27,10 +27,13 @@ _IN_PROCESS = {
 """Class of each engine that computes in this process -> the modules it needs (any of the first; all), and our extra."""
 _ANY_OF_THEM = {"LlamaCppInferenceEngine"}
 _BEFORE_THE_WIRE = {
-    "BedrockInferenceEngine": (("aiobotocore",), "bedrock"),
-    "GoogleVertexInferenceEngine": (("google", "google.auth"), "google"),
+    "BedrockInferenceEngine": (("aiobotocore",), "bedrock", "AWS credentials"),
+    "GoogleVertexInferenceEngine": (("google", "google.auth"), "google", "Google's default credentials"),
 }
-"""Class of each remote engine that needs a package of its vendor -> its modules (a parent first), and our extra."""
+"""Class of each remote engine that needs a package of its vendor -> its modules (a parent first), our extra, and what
+it signs with where there is no key."""
+_WHERE = {"BedrockInferenceEngine": "https://bedrock-runtime.{region}.amazonaws.com"}
+"""Addresses that no row has, because the vendor's package makes them."""
 
 
 @dataclass(slots=True)
@@ -71,17 +74,18 @@ def _in_process(class_name: str) -> EngineRow:
 
 def _remote(class_name: str, engine: Any) -> EngineRow:
     row = engine.provider()
-    where = row.base_url or "your server (api_url)"
-    modules, extra = _BEFORE_THE_WIRE.get(class_name, ((), ""))
+    where = row.base_url or _WHERE.get(class_name, "your server (api_url)")
+    modules, extra, signs = _BEFORE_THE_WIRE.get(class_name, ((), "", ""))
     if not all(find_spec(module) for module in modules):
         return EngineRow(_name(class_name), class_name, where, False, f"pip install 'asyncinfer[{extra}]'")
     if not row.key_env:
-        return EngineRow(_name(class_name), class_name, where, True, "no key needed")
+        return EngineRow(_name(class_name), class_name, where, True, signs or "no key needed")
     present = next((name for name in row.key_env if os.environ.get(name)), None)
     if present is not None:
         return EngineRow(_name(class_name), class_name, where, True, f"{present} is set")
     if not row.key_required:
-        return EngineRow(_name(class_name), class_name, where, True, f"key optional ({row.key_env[0]})")
+        state = f"{signs}, or {row.key_env[0]}" if signs else f"key optional ({row.key_env[0]})"
+        return EngineRow(_name(class_name), class_name, where, True, state)
     return EngineRow(_name(class_name), class_name, where, False, f"set {row.key_env[0]}")
 
 

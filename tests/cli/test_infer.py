@@ -244,6 +244,22 @@ def test_an_engine_without_its_vendors_package_is_not_ready(monkeypatch):
         assert [row.state for row in found if not row.ready] == state
 
 
+def test_where_engines_go_and_what_they_sign_with(monkeypatch):
+    from asyncinfer.cli import listing
+
+    monkeypatch.setattr(listing, "find_spec", lambda _: object())
+    monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK", raising=False)
+    rows = {row.name: row for row in listing.engine_rows()}
+    assert rows["BEDROCK"].where == "https://bedrock-runtime.{region}.amazonaws.com"
+    assert rows["BEDROCK"].state == "AWS credentials, or AWS_BEARER_TOKEN_BEDROCK"
+    assert rows["GOOGLE_VERTEX"].state == "Google's default credentials"
+    assert {name for name, row in rows.items() if row.where == "your server (api_url)"} == {
+        "LAMBDA",
+        "REMOTE",
+        "REMOTE_VLLM",
+    }
+
+
 # -- which words are overrides -----------------------------------------------------------------------------------------
 
 

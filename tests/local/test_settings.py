@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 
 import pytest
@@ -159,3 +160,43 @@ def test_the_head_says_which_tokens_stand_for_no_text(tmp_path):
         path.write_bytes(whole[:size])
         with pytest.raises(EngineError):
             gguf.silent_tokens(path)
+
+
+def a_head(**keys):
+    """The head of a GGUF file with these keys: strings and truth values."""
+
+    def text(value):
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    def entry(key, value):
+        kind = 7 if isinstance(value, bool) else 8
+        return text(key) + struct.pack("<I", kind) + (struct.pack("<?", value) if kind == 7 else text(value))
+
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, len(keys)) + b"".join(entry(*pair) for pair in keys.items())
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"general.architecture": "t5"}, "encoder"),
+        ({"general.architecture": "bert"}, "embeddings"),
+        ({"general.architecture": "llama", "llama.attention.causal": False}, "both sides"),
+        ({"general.type": "adapter", "general.architecture": "llama"}, "adapter_model"),
+        ({"general.architecture": "clip"}, "mmproj"),
+    ],
+)
+def test_a_file_that_cannot_answer_is_refused_before_the_library_aborts(tmp_path, keys, why):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(a_head(**keys))
+    with pytest.raises(EngineError, match=why) as caught:
+        settings.read(ModelParams(model_name=str(path))).file()
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_can_answer(tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(
+        a_head(**{"general.architecture": "llama", "llama.attention.causal": True, "general.type": "model"})
+    )
+    assert settings.read(ModelParams(model_name=str(path))).file() == path
+    assert settings.read(ModelParams()).file() == embedded_model("gguf")

@@ -33,14 +33,15 @@ if TYPE_CHECKING:
 def request_body(ask: Ask, context: int) -> dict[str, Any]:
     """The request as llama-server wants it; its own defaults differ from ours, so every value is spelled out.
 
-    ``context`` is the number of tokens that penalties look back on.
+    ``context`` is that of one conversation, in tokens: penalties look back on all of it, and no answer is longer (the
+    server counts in 32 bits).
     """
     body: dict[str, Any] = {
         "messages": _with_images(ask),
         "stream": True,
         "stream_options": {"include_usage": True},
         "return_progress": True,
-        "max_tokens": -1 if ask.max_tokens is None else ask.max_tokens,
+        "max_tokens": -1 if ask.max_tokens is None else min(ask.max_tokens, context),
         "temperature": ask.temperature,
         "top_k": ask.top_k,
         "top_p": ask.top_p,

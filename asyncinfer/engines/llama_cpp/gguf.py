@@ -23,6 +23,53 @@ _CONTROL = 3
 _TYPES = "tokenizer.ggml.token_type"
 _ENDINGS = {f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom")}
 _LONGEST = 1 << 24
+_ENCODERS = {
+    **dict.fromkeys(("t5", "t5encoder"), "it has an encoder, and llama.cpp would abort; the Native engine runs it"),
+    **dict.fromkeys(
+        ("bert", "modern-bert", "nomic-bert", "nomic-bert-moe", "neo-bert", "jina-bert-v2", "jina-bert-v3", "eurobert"),
+        "it makes embeddings, not text",
+    ),
+    "gemma-embedding": "it makes embeddings, not text",
+    "wavtokenizer-dec": "it makes sound, not text",
+    "clip": "it is the vision part of a model (model_kwargs.mmproj)",
+}
+"""Architectures that do not write text from left to right, and why."""
+_PARTS = {
+    "adapter": "it is an adapter (model.adapter_model); model_name names the model it is made for",
+    "mmproj": "it is the vision part of a model (model_kwargs.mmproj); model_name names the model itself",
+}
+"""Kinds of files that are no whole model."""
+
+
+def check(path: Path) -> None:
+    """Refuse what is no model that writes text: the library would abort the process, or say nothing of why.
+
+    Raises:
+        EngineError: it is none, or the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            why = _obstacle(file)
+    except OSError as error:
+        raise EngineError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (struct.error, ValueError, KeyError) as error:
+        raise EngineError(f"{path} is not a complete GGUF model: {error}") from error
+    if why is not None:
+        raise EngineError(f"model_name is {str(path)!r}: llama.cpp cannot answer with this file: {why}")
+
+
+def _obstacle(file: BinaryIO) -> str | None:
+    """Why the file is no model that writes text, or None."""
+    for key, value in _keys(file):
+        if key == "general.type" and value in _PARTS:
+            return _PARTS[value]
+        if key == "general.architecture" and value in _ENCODERS:
+            return f"{value}: {_ENCODERS[value]}"
+        if key.endswith(".attention.causal") and value is False:
+            return "it looks at a text from both sides, and does not go on with it"
+        if key.startswith("tokenizer."):
+            return None
+    return None
 
 
 def context_length(path: Path) -> int | None:

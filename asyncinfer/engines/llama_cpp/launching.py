@@ -101,6 +101,7 @@ def _speculate(lib: Any, params: Any, settings: Settings) -> None:
 def _behave(params: Any, settings: Settings) -> None:
     """A part of a program, not a server."""
     params.warmup = False
+    params.prefill_assistant = False  # an answer is a message of its own, as with every local engine
     params.cache_ram_mib = 0
     params.api_keys = [secrets.token_urlsafe(32)]
     params.hostnames = ["127.0.0.1"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...models import EMBEDDED_MODEL, embedded_model
+from .gguf import check
 from .locate import adapters, find, find_projector
 from .options import ELSEWHERE, OPTIONS, flag, word
 
@@ -97,8 +98,10 @@ class Settings:
     verbose: bool = False
 
     def file(self) -> Path:
-        """The model's file; may download it. See `locate.find`."""
-        return find(self.model, self.filename, self.revision)
+        """The model's file, one that can answer; may download it. See `locate.find`, `gguf.check`."""
+        path = find(self.model, self.filename, self.revision)
+        check(path)
+        return path
 
     def projector_file(self, path: Path) -> Path | None:
         """The file with the vision part of the model at ``path``. See `locate.find_projector`."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
-from .messages import read_messages
+from .messages import read_messages, whole
 
 if TYPE_CHECKING:
     from ...request import Request
@@ -100,7 +100,7 @@ def read(request: Request, *, images: bool = False) -> Ask:
         presence_penalty=asked.presence_penalty,
         repetition_penalty=asked.repetition_penalty,
         seed=asked.seed,
-        stop=tuple(asked.stop_strings or ()),
+        stop=tuple(whole(stop, "generation.stop_strings") for stop in asked.stop_strings or () if stop),
         stop_ids=tuple(asked.stop_token_ids or ()),
         min_tokens=asked.min_new_tokens or 0,
         n=asked.n,
@@ -118,7 +118,7 @@ def _prompt(request: Request) -> str | list[int] | None:
     prompt = request.prompt
     if prompt is None:
         return None
-    return prompt.text if prompt.token_ids is None else list(prompt.token_ids)
+    return whole(prompt.text or "", "prompt") if prompt.token_ids is None else list(prompt.token_ids)
 
 
 def _temperature(request: Request) -> float:
@@ -150,10 +150,15 @@ def _bias(given: dict[Any, float]) -> dict[int, float]:
 
 
 def _tools(ask: Ask, request: Request) -> None:
+    choice = request.generation.tool_choice
     if not request.tools:
+        if choice == "required" or isinstance(choice, dict):
+            raise ConfigError(
+                f"generation.tool_choice is {choice!r}, and no tools are offered; pass tools=[...]",
+                path="generation.tool_choice",
+            )
         return
     tools = [tool.model_dump(mode="json", exclude_none=True) for tool in request.tools]
-    choice = request.generation.tool_choice
     if choice == "none":
         return
     if request.prompt is not None:
@@ -162,7 +167,14 @@ def _tools(ask: Ask, request: Request) -> None:
             path="tools",
         )
     if isinstance(choice, dict):
-        name = choice.get("function", choice).get("name")
+        function = choice.get("function", choice)
+        name = function.get("name") if isinstance(function, dict) else None
+        if not isinstance(name, str):
+            raise ConfigError(
+                f"generation.tool_choice is {choice!r}; a mapping names a function like this: "
+                '{"type": "function", "function": {"name": ...}}',
+                path="generation.tool_choice",
+            )
         tools = [tool for tool in tools if tool["function"]["name"] == name]
         if not tools:
             raise ConfigError(

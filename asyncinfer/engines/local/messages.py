@@ -68,7 +68,7 @@ def _content(content: str | list[ContentItem] | None, at: int, pictures: list[by
     """A string wherever there is only text: many templates know nothing else."""
     path = f"messages[{at}].content"
     if content is None or isinstance(content, str):
-        return _whole(content or "", path)
+        return whole(content or "", path)
     parts = [_part(item, path, pictures) for item in content]
     if all(part["type"] == "text" for part in parts):
         return "".join(part["text"] for part in parts)
@@ -77,7 +77,7 @@ def _content(content: str | list[ContentItem] | None, at: int, pictures: list[by
 
 def _part(item: ContentItem, path: str, pictures: list[bytes] | None) -> dict[str, Any]:
     if item.type is Type.TEXT:
-        return {"type": "text", "text": _whole(item.content or "", path)}
+        return {"type": "text", "text": whole(item.content or "", path)}
     kind = str(item.type.value)
     if not item.is_image():
         raise ConfigError(f"{path} has an item of type {kind}; local engines read text and images", path=path)
@@ -97,7 +97,8 @@ def _part(item: ContentItem, path: str, pictures: list[bytes] | None) -> dict[st
     return {"type": "image"}
 
 
-def _whole(text: str, path: str) -> str:
+def whole(text: str, path: str) -> str:
+    """The text, if it can be written. Raises `ConfigError` with its path."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

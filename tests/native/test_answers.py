@@ -272,7 +272,7 @@ async def test_what_means_nothing_here_is_named(engine, caplog):
 
 
 async def test_leaving_frees_the_sequence_within_a_step(engine):
-    paged = engine._runner._paged
+    paged = engine._life.worker._paged
     for how in ("break", "cancel"):
         with anyio.CancelScope() as scope:
             async with engine.stream(COUNT, generation=LONG) as stream:
@@ -321,7 +321,7 @@ async def test_one_bad_answer_harms_no_other(engine, monkeypatch):
 
 
 async def test_a_failed_step_fails_its_streams_and_the_next_one_works(engine, monkeypatch):
-    model = engine._runner._loaded.model
+    model = engine._life.worker._loaded.model
     forward = type(model).forward
     broken = threading.Event()
     broken.set()

@@ -38,7 +38,7 @@ async def test_a_path_and_the_embedded_name_mean_the_same():
 async def test_dtypes(dtype):
     async with NativeTextInferenceEngine(ModelParams(torch_dtype_str=dtype, device_map="cpu")) as engine:
         assert (await engine.generate(FRANCE)).text == PARIS
-        assert str(engine._runner._loaded.model.dtype) == f"torch.{dtype}"
+        assert str(engine._life.worker._loaded.model.dtype) == f"torch.{dtype}"
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ async def test_dtypes(dtype):
 async def test_weights_of_few_bits(kwargs):
     async with NativeTextInferenceEngine(ModelParams(model_kwargs={**kwargs, "device_map": "cpu"})) as engine:
         assert (await engine.generate(FRANCE)).text == PARIS
-        kinds = {type(module).__name__ for module in engine._runner._loaded.model.modules()}
+        kinds = {type(module).__name__ for module in engine._life.worker._loaded.model.modules()}
     assert kinds & {"Linear4bit", "Linear8bitLt"}
 
 
@@ -59,7 +59,7 @@ async def test_weights_of_few_bits(kwargs):
 async def test_attention(attention):
     async with NativeTextInferenceEngine(ModelParams(attn_implementation=attention)) as engine:
         assert (await engine.generate(FRANCE)).text == PARIS
-        assert (engine._runner._paged is None) is (attention == "eager")  # pages need another
+        assert (engine._life.worker._paged is None) is (attention == "eager")  # pages need another
 
 
 async def test_random_weights_say_something_else():

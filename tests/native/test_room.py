@@ -114,7 +114,7 @@ async def test_who_leaves_the_line_is_gone_at_once(small):
 
 async def ready(engine):
     await engine.ready()
-    return engine._runner._paged
+    return engine._life.worker._paged
 
 
 async def test_closing_ends_those_that_wait_too(make):
@@ -131,7 +131,7 @@ async def test_closing_ends_those_that_wait_too(make):
     async with anyio.create_task_group() as group:
         for _ in range(6):
             group.start_soon(read)
-        while not engine._runner._paged._line.waiting:
+        while not engine._life.worker._paged._line.waiting:
             await anyio.sleep(0.005)
         with anyio.fail_after(10):
             await engine.aclose()
@@ -172,7 +172,7 @@ def forward(small, monkeypatch):
 
 async def test_a_failed_step_spares_the_rows_that_have_not_begun(small, forward):
     paged = await ready(small)
-    breaks = forward(small._runner._loaded.model)
+    breaks = forward(small._life.worker._loaded.model)
     once = threading.Event()
     begun = anyio.Event()
     results = {}
@@ -207,7 +207,7 @@ async def test_a_failed_step_spares_the_rows_that_have_not_begun(small, forward)
 
 async def test_a_row_that_breaks_every_step_is_told_and_the_others_are_served(small, forward):
     await ready(small)
-    breaks = forward(small._runner._loaded.model)
+    breaks = forward(small._life.worker._loaded.model)
     breaks.append(lambda ids: 777 in ids)
     bad = Prompt(token_ids=(777,) * 100)
     results = []

@@ -89,7 +89,7 @@ async def test_beams_are_those_of_the_library(engine):
     import torch
 
     await engine.ready()
-    loaded = engine._runner._loaded
+    loaded = engine._life.worker._loaded
     prompt = "Repeat after me: red cat"
     answers = {}
     async with anyio.create_task_group() as group:

@@ -70,7 +70,7 @@ async def events_of(engine, prompt, **kwargs):
 
 def unfinished(engine):
     """Requests that vLLM still works on."""
-    return engine._core._llm.get_num_unfinished_requests()
+    return engine._life.worker._llm.get_num_unfinished_requests()
 
 
 async def freed(engine):

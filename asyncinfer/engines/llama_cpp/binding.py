@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from ...errors import ConfigError, MissingDependencyError
+from ..local.engine import Worker
 
 if TYPE_CHECKING:
     from ..local.ask import Ask
@@ -19,25 +20,11 @@ Who went through compiling llama-cpp-python (for a GPU, for their CPU) wants it 
 """
 
 
-class Binding(Protocol):
-    """A loaded model that answers many requests at once.
-
-    Attributes:
-        sees: once it is loaded, whether the model reads pictures.
-    """
-
-    sees: bool
-
-    def load(self) -> None:
-        """Load the model; blocks. Raises `AsyncInferError`. If `close` came first, what was loaded is freed again."""
-        ...
+class Binding(Worker, Protocol):
+    """A loaded model that answers many requests at once."""
 
     def submit(self, ask: Ask, feed: Feed) -> None:
         """Begin an answer; returns at once, any thread. Raises `EngineClosedError`."""
-        ...
-
-    def close(self) -> None:
-        """End every answer with `EngineClosedError`, join the threads, free the model; blocks. Idempotent."""
         ...
 
 

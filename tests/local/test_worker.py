@@ -159,7 +159,7 @@ def test_a_wake_up_lost_in_a_dying_loop_does_not_pile_up_mail_for_ever(backend):
 
     async def main():
         feeds.append(Feed())
-        feeds[0].bridge._pending = True  # as if the loop had ended between the wake-up and its delivery
+        feeds[0].bridge._ringing = True  # as if the loop had ended between the wake-up and its delivery
 
     anyio.run(main, backend=backend)
     for _ in range(worker._UNREAD + 10):

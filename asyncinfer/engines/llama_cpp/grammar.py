@@ -7,18 +7,22 @@ enforced; what is compiled here is plain GBNF, whose errors are reported.)
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, NoReturn
 
 from ...errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ..local.ask import Ask
 
 _PATH = "generation.guided_decoding.regex"
 
 _CLASSES = {"d": "0-9", "w": "0-9A-Za-z_", "s": " \\t\\n\\r"}
+_RANGES = {"d": [(48, 57)], "w": [(48, 57), (65, 90), (97, 122), (95, 95)], "s": [(32, 32), (9, 10), (13, 13)]}
+_WRITTEN = '"\\\t\n\r'
+"""What stands in a JSON string as two characters. (Other control characters, which need six, are left out.)"""
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "0": "\0"}
 _MAX_REPEAT = 2000
 
@@ -38,7 +42,7 @@ def from_choice(choices: Iterable[str]) -> str:
             "generation.guided_decoding.choice needs at least one string, and no empty one",
             path="generation.guided_decoding.choice",
         )
-    return "root ::= " + " | ".join(f'"{_escape(word)}"' for word in words)
+    return "root ::= " + " | ".join(f'"{escaped(word)}"' for word in words)
 
 
 def from_regex(pattern: str) -> str:
@@ -54,12 +58,46 @@ def from_regex(pattern: str) -> str:
     return "root ::= " + _Regex(pattern).compile()
 
 
+def inside_json(pattern: str, anything: str) -> str:
+    """The contents of a JSON string in which ``pattern`` is found, as JSON Schema wants it: anywhere, unless anchored.
+
+    Args:
+        pattern: a regular expression.
+        anything: name of the rule for any character of a JSON string.
+
+    Raises:
+        ConfigError: as `from_regex`.
+    """
+    regex = _Regex(pattern, in_json=True)
+    before = "" if pattern.startswith("^") else f"{anything}* "
+    after = "" if regex.end < len(pattern) else f" {anything}*"
+    return f"{before}({regex.compile()}){after}"
+
+
+def _without_special(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The same characters but for those that a JSON string cannot hold as they are."""
+    for low, high in ranges:
+        start = max(low, 32)
+        for special in (0x22, 0x5C):
+            if start <= special <= high:
+                if start < special:
+                    yield start, special - 1
+                start = special + 1
+        if start <= high:
+            yield start, high
+
+
+def _range(low: int, high: int) -> str:
+    return _member(chr(low)) if low == high else f"{_member(chr(low))}-{_member(chr(high))}"
+
+
 def _member(char: str) -> str:
     """A character inside a GBNF class, where ``^`` and ``-`` have no escape of their own."""
     return f"\\x{ord(char):02X}" if char in "^-[]\\" or char < " " else char
 
 
-def _escape(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text as it stands between the quotes of a literal."""
     out = []
     for char in text:
         if char in '"\\':
@@ -74,8 +112,9 @@ def _escape(text: str) -> str:
 class _Regex:
     """Recursive descent: alternatives, sequences, one atom with its repetition."""
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, *, in_json: bool = False) -> None:
         self.pattern = pattern
+        self.in_json = in_json
         self.at = 0
         self.end = len(pattern)
         if pattern.startswith("^"):
@@ -129,7 +168,7 @@ class _Regex:
         if char == "[":
             return self._class()
         if char == ".":
-            return "[^\\n]"
+            return self._of_class("\\n", [(10, 10)], without=True)
         if char == "\\":
             return self._escape()
         if char in "*+?{":
@@ -138,7 +177,23 @@ class _Regex:
         if char in "^$":
             self.at -= 1
             self._fail(f"the anchor {char} inside the pattern")
-        return f'"{_escape(char)}"'
+        return self._of_char(char)
+
+    def _of_char(self, char: str) -> str:
+        return f'"{escaped(json.dumps(char, ensure_ascii=False)[1:-1] if self.in_json else char)}"'
+
+    def _of_class(self, text: str, ranges: list[tuple[int, int]], *, without: bool) -> str:
+        """One character of a class, or one without it."""
+        if not self.in_json:
+            return f"[{'^' if without else ''}{text}]"
+        special = [char for char in _WRITTEN if without != any(low <= ord(char) <= high for low, high in ranges)]
+        ways = [self._of_char(char) for char in special if not (without and char < " ")]
+        plain = "".join(_range(low, high) for low, high in (ranges if without else _without_special(ranges)))
+        if without:
+            ways.insert(0, f'[^"\\\\\\x00-\\x1F{plain}]')
+        elif plain:
+            ways.insert(0, f"[{plain}]")
+        return f"({' | '.join(ways)})"
 
     def _group(self) -> str:
         if self._peek("?:"):
@@ -159,8 +214,9 @@ class _Regex:
     def _escape(self) -> str:
         char = self._take()
         if char.lower() in _CLASSES:
-            return f"[{'^' if char.isupper() else ''}{_CLASSES[char.lower()]}]"
-        return f'"{_escape(self._literal(char))}"'
+            known = char.lower()
+            return self._of_class(_CLASSES[known], _RANGES[known], without=char.isupper())
+        return self._of_char(self._literal(char))
 
     def _literal(self, char: str) -> str:
         """The character that an escape of it stands for."""
@@ -180,21 +236,23 @@ class _Regex:
         return char
 
     def _class(self) -> str:
-        out = "^" if self._peek("^") else ""
-        self.at += len(out)
-        first = True
-        while first or not self._peek("]"):
-            out += self._member()
-            first = False
+        without = self._peek("^")
+        self.at += without
+        text, ranges = "", []
+        while not text or not self._peek("]"):
+            more, found = self._member()
+            text += more
+            ranges += found
         self.at += 1
-        return f"[{out}]"
+        return self._of_class(text, ranges, without=without)
 
-    def _member(self) -> str:
+    def _member(self) -> tuple[str, list[tuple[int, int]]]:
+        """As it stands in GBNF, and the characters it means."""
         char = self._take()
         if char == "\\":
             char = self._take()
             if char in _CLASSES:
-                return _CLASSES[char]
+                return _CLASSES[char], _RANGES[char]
             if char.lower() in _CLASSES:
                 self._fail(f"\\{char} inside a class")
             char = "\b" if char == "b" else self._literal(char)
@@ -205,8 +263,8 @@ class _Regex:
                 last = self._literal(self._take())
             if last < char:
                 self._fail(f"the range {char}-{last}, which runs backwards")
-            return f"{_member(char)}-{_member(last)}"
-        return _member(char)
+            return f"{_member(char)}-{_member(last)}", [(ord(char), ord(last))]
+        return _member(char), [(ord(char), ord(char))]
 
     def _repeated(self, atom: str) -> str:
         if self.at >= self.end:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ..local.answer import TOOL_CLOSE, TOOL_OPEN
-from .grammar import shape
+from ..local.ask import arguments
+from .grammar import escaped, shape
+from .schema import Schemas, from_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -74,35 +76,20 @@ def _stages(lib: Any, vocab: Any, ask: Ask, prompt: Sequence[int], n_vocab: int,
 
 def _grammar(ask: Ask) -> str | None:
     if ask.schema is not None:
-        return _of_schema(ask.schema)
+        return from_schema(ask.schema)
     if not ask.must_call or not ask.tools:
         return shape(ask)
-    calls = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": tool["function"]["name"]},
-                "arguments": tool["function"].get("parameters") or {"type": "object"},
-            },
-            "required": ["name", "arguments"],
-        }
-        for tool in ask.tools
-    ]
-    rules = _of_schema({"anyOf": calls} if len(calls) > 1 else calls[0])
-    rules = "\n".join("call" + rule[4:] if rule.startswith("root ") else rule for rule in rules.splitlines())
-    return f'root ::= "{TOOL_OPEN}\\n" call "\\n{TOOL_CLOSE}"\n{rules}'
+    return Schemas().grammar(lambda schemas: _call(schemas, ask.tools or []))
 
 
-def _of_schema(schema: Any) -> str:
-    """A JSON schema as GBNF, by the library's own converter. Raises `ConfigError` for one that it cannot convert."""
-    from llama_cpp.llama_grammar import json_schema_to_gbnf
-
-    try:
-        return str(json_schema_to_gbnf(json.dumps(schema)))
-    except Exception as error:
-        raise ConfigError(
-            f"generation.guided_decoding.json cannot be made a grammar: {error}", path="generation.guided_decoding.json"
-        ) from error
+def _call(schemas: Schemas, tools: list[dict[str, Any]]) -> str:
+    """One call of one of the tools, in the markup that `Answer` reads."""
+    calls = []
+    for tool in tools:
+        name = json.dumps(tool["function"]["name"], ensure_ascii=False)
+        begin = f'{TOOL_OPEN}\n{{"name": {name}, "arguments": '
+        calls.append(f'"{escaped(begin)}" {schemas.add(arguments(tool))} "}}\\n{TOOL_CLOSE}"')
+    return " | ".join(calls)
 
 
 def logprob_entry(piece: Callable[[int], bytes], scores: Any, token: int, alternatives: int) -> dict[str, Any]:

@@ -184,6 +184,12 @@ def _tools(ask: Ask, request: Request) -> None:
     ask.must_call = isinstance(choice, dict) or choice == "required"
 
 
+def arguments(tool: dict[str, Any]) -> dict[str, Any]:
+    """The JSON schema of a tool's arguments. One that says nothing of them has none."""
+    found = tool["function"].get("parameters")
+    return found or {"type": "object", "properties": {}, "additionalProperties": False}
+
+
 def _guide(ask: Ask, guided: Any) -> None:
     if guided is None:
         return

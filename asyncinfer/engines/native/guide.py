@@ -22,11 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError, EngineError, MissingDependencyError
 from ..local.answer import TOOL_CLOSE, TOOL_OPEN
+from ..local.ask import arguments
 
 if TYPE_CHECKING:
     from ..local.ask import Ask
 
 _PATH = "generation.guided_decoding"
+_MEANS = frozenset("\\.+*?()|[]{}^$#&-~/")
+"""Characters that mean something in a pattern."""
 _KEPT = 64
 """Compiled grammars that are kept."""
 _SPACE = r"( |\n[ \t]{0,16})?"
@@ -159,8 +162,8 @@ def _grammar(ask: Ask, library: Any) -> tuple[str, str]:
             pattern = pattern[:-1]
         return "regex", str(matcher.grammar_from_regex(pattern))
     if ask.choice is not None:
-        words = " | ".join(json.dumps(word, ensure_ascii=False) for word in ask.choice)
-        return "choice", str(matcher.grammar_from_lark(f"start: {words}"))
+        # As one pattern, not as a rule with as many ways: of those the library takes two thousand.
+        return "choice", str(matcher.grammar_from_regex("|".join(_quoted(word) for word in ask.choice)))
     if ask.grammar is not None:
         try:
             return "grammar", str(library.grammar_from("grammar", ask.grammar))
@@ -182,20 +185,21 @@ def _of_schema(matcher: Any, schema: dict[str, Any]) -> str:
 
 def _call(ask: Ask) -> str:
     """One call of one of the tools, in the markup that `Answer` reads."""
-    calls = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": tool["function"]["name"]},
-                "arguments": tool["function"].get("parameters") or {"type": "object"},
-            },
-            "required": ["name", "arguments"],
-            "additionalProperties": False,
-        }
-        for tool in ask.tools or ()
-    ]
-    body = json.dumps({"anyOf": calls} if len(calls) > 1 else calls[0])
-    return f'start: "{TOOL_OPEN}\\n" call "\\n{TOOL_CLOSE}"\ncall: %json {body}'
+    rules, calls = [], []
+    for at, tool in enumerate(ask.tools or ()):
+        # Each schema by itself: what it refers to stands in it. Arguments that nobody described mean nothing to a tool.
+        given = arguments(tool)
+        closed = {"additionalProperties": False} if "properties" in given else {}
+        schema = {**closed, **given, "x-guidance": {"whitespace_pattern": _SPACE}}
+        begin = f'{TOOL_OPEN}\n{{"name": {json.dumps(tool["function"]["name"], ensure_ascii=False)}, "arguments": '
+        calls.append(f"{json.dumps(begin, ensure_ascii=False)} arguments{at}")
+        rules.append(f"arguments{at}: %json {json.dumps(schema)}")
+    return "\n".join([f'start: ({" | ".join(calls)}) "}}\\n{TOOL_CLOSE}"', *rules])
+
+
+def _quoted(word: str) -> str:
+    """A pattern for exactly this text."""
+    return "".join(f"\\{char}" if char in _MEANS else char for char in word)
 
 
 def _first_line(text: str) -> str:

@@ -79,7 +79,7 @@ class Chooser:
                 },
             )
         if self.made < ask.min_tokens and self.ends:
-            scores[_index(scores, self.ends)] = -float("inf")
+            scores[_index(scores, [token for token in self.ends if 0 <= token < scores.shape[-1]])] = -float("inf")
         if self.guide is not None:
             self.guide.forbid(scores)
 

@@ -10,13 +10,13 @@ used. A ``$ref`` to another document is never fetched: a schema that came over t
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..errors import ConfigError
+from .expressions import matcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +40,7 @@ def check_shape(guided: GuidedDecodingParams) -> None:
         if guided.json is not None and not isinstance(guided.json, type):
             _schema(_text_of(guided.json))
         elif guided.regex is not None:
-            _regex(guided.regex)
+            matcher(guided.regex)
     except ValueError as error:
         kind = "json" if guided.json is not None else "regex"
         said = str(error).partition("\n")[0]
@@ -72,7 +72,7 @@ def read_shape(guided: GuidedDecodingParams, text: str) -> Any:
     if guided.json is not None:
         return _read_json(guided.json, text)
     if guided.regex is not None:
-        if not _regex(guided.regex)(text):
+        if not matcher(guided.regex)(text):
             raise ValueError(f"it does not match {_short(guided.regex)}")
         return text
     if guided.choice is not None:
@@ -135,22 +135,6 @@ def _schema(text: str | bytes) -> Callable[[Any], Any]:
 
 def _never(uri: str) -> Any:
     raise LookupError(f"schemas of other documents are not fetched; put {uri} under $defs")
-
-
-@lru_cache(maxsize=64)
-def _regex(pattern: str) -> Callable[[str], Any]:
-    """A function that says whether a whole text matches. What Python's own dialect lacks (classes of Unicode, other
-    named groups) is tried in that of JSON Schema. Raises ValueError for what is an expression in neither."""
-    try:
-        return re.compile(pattern).fullmatch
-    except re.error as error:
-        import jsonschema_rs
-
-        try:
-            matches: Callable[[str], Any] = jsonschema_rs.validator_for({"pattern": f"^(?:{pattern})$"}).is_valid
-        except ValueError:
-            raise ValueError(str(error)) from None
-        return matches
 
 
 @lru_cache(maxsize=64)

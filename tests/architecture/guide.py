@@ -68,8 +68,8 @@ EVIDENCE: dict[str, dict[str, str]] = {
         "SGLANG": "tests/wire/sglang/test_sglang_encode.py::test_images",
     },
     "CPU support": {
-        "NATIVE": "tests/native/test_answers.py::test_known_answers_together_each_its_own_in_order",
-        "LLAMACPP": "tests/local/test_llama_cpp.py::test_known_answers",
+        "NATIVE": "tests/native/test_conformance.py::test_the_engine_keeps_its_promises",
+        "LLAMACPP": "tests/local/test_conformance.py::test_the_engine_keeps_every_promise",
     },
 }
 """Feature -> engine type -> the test that fails when the tick is no longer true."""

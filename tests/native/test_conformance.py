@@ -1,4 +1,4 @@
-"""The public conformance suite, asked of the Transformers engine."""
+"""The public conformance suite, asked of the Transformers engine on both event loops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from asyncinfer import GenerationParams, ModelParams, NativeTextInferenceEngine
 from asyncinfer.testing import CHECKS, EMBEDDED, check_engine
 
-pytestmark = [pytest.mark.native, pytest.mark.asyncio, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.native, pytest.mark.anyio, pytest.mark.timeout(400)]
 
 
 async def test_the_engine_keeps_its_promises(capsys):

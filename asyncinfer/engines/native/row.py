@@ -178,7 +178,8 @@ class Row:
         self._started = True
         events: list[Event] = [
             Start(id=f"chatcmpl-{secrets.token_hex(12)}", model=self._model.name),
-            UsageUpdate(self._usage()),
+            # Without the token just made: a count of the answer says that it is complete.
+            UsageUpdate(Usage(input_tokens=len(self.prepared.tokens), cached_tokens=self.cached)),
         ]
         if self.manner.echo:
             events.append(TextDelta(self.prepared.text))

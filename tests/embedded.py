@@ -65,6 +65,27 @@ async def test_the_events_of_an_answer(engine):
     assert (usage.input_tokens, usage.output_tokens, usage.source) == (18, 8, "exact")
 
 
+async def test_a_short_answer_joins_a_long_one_and_is_done_first(engine):
+    """Continuous batching: nobody waits for the batch before; and the first token is there before the last is made."""
+    begun, ended = anyio.Event(), []
+
+    async def long():
+        async with engine.stream(COUNT, generation=params(max_new_tokens=1000, logit_bias={2: -100})) as stream:
+            async for _ in stream:
+                begun.set()
+        ended.append("long")
+
+    async def short():
+        await begun.wait()
+        assert (await engine.generate(SUM)).text == SUMMED
+        ended.append("short")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(long)
+        group.start_soon(short)
+    assert ended == ["short", "long"]
+
+
 @pytest.mark.parametrize(
     ("stops", "text", "matched"),
     [

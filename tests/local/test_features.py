@@ -4,38 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import anyio
 import pytest
 
 from asyncinfer import GenerationParams
-
-LONG = GenerationParams(max_new_tokens=1200, logit_bias={2: -100})  # 2 ends an answer: it never will by itself
+from tests.embedded import test_a_short_answer_joins_a_long_one_and_is_done_first  # noqa: F401 -- it runs here
 
 pytestmark = pytest.mark.anyio
 
 FOUR_BITS = Path(__file__).with_name("data") / "tiny-q4_0.gguf"
 """The embedded model, its matrices rounded to four bits by llama.cpp's own quantizer (embeddings to eight)."""
-
-
-async def test_a_short_answer_joins_a_long_one_and_is_done_first(engine):
-    """Continuous batching: nobody waits for the batch before."""
-    begun, ended = anyio.Event(), []
-
-    async def long():
-        async with engine.stream("Count from 1 to 20.", generation=LONG) as stream:
-            async for _ in stream:
-                begun.set()
-        ended.append("long")
-
-    async def short():
-        await begun.wait()
-        assert (await engine.generate("Hello")).text == "Hello! How can I help you today?"
-        ended.append("short")
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(long)
-        group.start_soon(short)
-    assert ended == ["short", "long"]
 
 
 async def test_a_model_of_four_bits(make):

@@ -2,35 +2,12 @@
 
 from __future__ import annotations
 
-import anyio
 import pytest
 
 from asyncinfer import GenerationParams
+from tests.embedded import test_a_short_answer_joins_a_long_one_and_is_done_first  # noqa: F401 -- it runs here
 
 pytestmark = [pytest.mark.native, pytest.mark.anyio]
-
-LONG = GenerationParams(max_new_tokens=400, min_new_tokens=400)
-
-
-async def test_a_short_answer_joins_a_long_one_and_is_done_first(engine):
-    """Continuous batching: nobody waits for the batch before; and the first token is there before the last is made."""
-    begun, ended = anyio.Event(), []
-
-    async def long():
-        async with engine.stream("Count from 1 to 20.", generation=LONG) as stream:
-            async for _ in stream:
-                begun.set()
-        ended.append("long")
-
-    async def short():
-        await begun.wait()
-        assert (await engine.generate("Hello")).text == "Hello! How can I help you today?"
-        ended.append("short")
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(long)
-        group.start_soon(short)
-    assert ended == ["short", "long"]
 
 
 async def test_what_prompts_have_in_common_is_read_once(make, monkeypatch):

@@ -1,6 +1,6 @@
 """The files of one batch, all beside its output. Rule: every name is derived from the output's, in this one place.
 
-For ``answers.jsonl``: ``answers.journal`` (while work is left), ``answers.failures.jsonl`` (if rows failed),
+For ``answers.jsonl``: ``answers.jsonl.journal`` (while work is left), ``answers.failures.jsonl`` (if rows failed),
 ``answers.jsonl.bak``, ``.bak2`` ... (earlier, different files of that name: each is kept), and hidden:
 ``.answers.jsonl.receipt`` and, while the output is being assembled, ``.answers.jsonl.part`` and
 ``.answers.failures.jsonl.part``.
@@ -28,8 +28,8 @@ class Places:
         if output.exists() and not output.is_file():
             raise ConfigError(f"output {output_path} exists and is not a regular file", path="output_path")
         self.output = output
-        self.journal = output.with_name(f"{output.stem}.journal")
-        self.failures = output.with_name(f"{output.stem}.failures{output.suffix or '.jsonl'}")
+        self.journal = output.with_name(f"{output.name}.journal")
+        self.failures = output.with_name(f"{output.stem}.failures{output.suffix}")
         self.receipt = output.with_name(f".{output.name}.receipt")
         self.output_part = output.with_name(f".{output.name}.part")
         self.failures_part = output.with_name(f".{self.failures.name}.part")

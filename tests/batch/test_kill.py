@@ -32,7 +32,7 @@ def test_killed_again_and_again(tmp_path, seed):
     kills = 0
     for _ in range(3):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        journal = tmp_path / "out.journal"
+        journal = tmp_path / "out.jsonl.journal"
         before = journal.stat().st_size if journal.exists() else 0
         end = time.monotonic() + 30
         while process.poll() is None and time.monotonic() < end:
@@ -57,7 +57,7 @@ def test_killed_again_and_again(tmp_path, seed):
     assert len(set(answers)) == count  # no answer stands in two rows
     made = len(calls.read_text().splitlines())
     assert count <= made <= count + kills * window  # only what was in flight is asked again
-    assert not (tmp_path / "out.journal").exists()
+    assert not (tmp_path / "out.jsonl.journal").exists()
 
 
 def test_a_row_costs_some_ten_bytes_once_looked_up(tmp_path):

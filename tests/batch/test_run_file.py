@@ -394,7 +394,7 @@ async def test_killed_between_any_two_steps_of_the_end(rows, tmp_path, monkeypat
         assert not (folder / "out.jsonl.bak").exists() or not finished
         kept = names(folder) - {"out.jsonl.bak", ".out.jsonl.receipt.new"}
         assert kept == {"out.jsonl", ".out.jsonl.receipt"} | (
-            {"out.failures.jsonl", "out.journal"} if failing else set()
+            {"out.failures.jsonl", "out.jsonl.journal"} if failing else set()
         )
         if finished:
             break
@@ -449,6 +449,22 @@ async def test_paths_that_cannot_be(rows, tmp_path):
         await run_file(Echo(), source)
 
 
+async def test_outputs_that_differ_in_their_ending_share_nothing(rows, tmp_path):
+    """At the same time, one failing: each has its journal, its failures and its receipt."""
+    source = rows(*(ask(f"q{n}") for n in range(20)))
+    outs = [tmp_path / "out.jsonl", tmp_path / "out.txt", tmp_path / "out"]
+    engine = Echo(pace=0.02, fail=lambda text: BadRequestError("x") if text == "q3" else None)
+    async with anyio.create_task_group() as group:
+        for out in outs:
+            group.start_soon(run_file, engine, source, out)
+    assert len(engine.asked) == 60
+    assert all(len(answers(out)) == 19 for out in outs)
+    failures = {"out.failures.jsonl", "out.failures.txt", "out.failures"}
+    journals = {f"{out.name}.journal" for out in outs}
+    receipts = {f".{out.name}.receipt" for out in outs}
+    assert names(tmp_path) == {"in.jsonl"} | {out.name for out in outs} | failures | journals | receipts
+
+
 async def test_a_full_disk_at_the_end_loses_no_answer(rows, tmp_path, monkeypatch):
     source, out = rows(ask("a"), ask("b")), tmp_path / "out.jsonl"
 
@@ -460,7 +476,7 @@ async def test_a_full_disk_at_the_end_loses_no_answer(rows, tmp_path, monkeypatc
         patch.setattr("asyncinfer.batch.journal.Journal.sync", lambda self: None)
         with pytest.raises(BatchError, match="No space left on device"):
             await run_file(Echo(), source, out)
-    assert names(tmp_path) == {"in.jsonl", "out.journal"}
+    assert names(tmp_path) == {"in.jsonl", "out.jsonl.journal"}
     engine = Echo()
     assert (await run_file(engine, source, out)).resumed == 2
     assert engine.asked == []

@@ -100,7 +100,7 @@ def test_killed_three_times_on_the_embedded_model(program, tmp_path):
     capitals = ["France", "Germany", "Italy", "Spain", "Japan"]
     texts = write(tmp_path / "in.jsonl", (f"What is the capital of {capitals[n % 5]}? ({n})" for n in range(160)))
     words = ["infer", "--input_path", "in.jsonl", "--output_path", "out.jsonl", "--generation.max_new_tokens", "12"]
-    journal = tmp_path / "out.journal"
+    journal = tmp_path / "out.jsonl.journal"
     kills = 0
     for _ in range(3):
         before = journal.stat().st_size if journal.exists() else 0

@@ -99,7 +99,7 @@ class Assembly:
         replaced = None
         try:
             stat = places.output_part.stat()
-            Receipt(self._plan.job, failed, stat.st_size, stat.st_mtime_ns).write(places.receipt)
+            Receipt(self._plan.job, failed, stat.st_size, stat.st_mtime_ns, self._plan.settings).write(places.receipt)
             if failed:
                 places.failures_part.replace(places.failures)
             else:

@@ -29,12 +29,14 @@ class Plan:
         resumed: rows that had an answer when the plan was made.
         first: the first row without one, or None.
         job: digest of the settings and all rows, in hex.
+        settings: digest of the settings, in hex.
     """
 
     where: array[int]
     resumed: int
     first: Row | None
     job: str
+    settings: str = ""
 
     @property
     def total(self) -> int:
@@ -73,7 +75,7 @@ def make_plan(source: InputFile, journal: Journal, settings: bytes, *, strict: b
         if not row.number % _STEP:
             yield
     journal.forget_index()
-    return Plan(where, resumed, first, job.hexdigest())
+    return Plan(where, resumed, first, job.hexdigest(), settings.hex())
 
 
 def _check(row: Row, source: InputFile) -> None:

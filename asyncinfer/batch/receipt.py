@@ -19,12 +19,14 @@ class Receipt:
         job: digest of the settings and of every row, in hex.
         failed: rows that have no answer in it.
         size, mtime_ns: of the output file.
+        settings: digest of the settings alone, in hex.
     """
 
     job: str
     failed: int
     size: int
     mtime_ns: int
+    settings: str = ""
 
     def describes(self, output: Path) -> bool:
         """Whether ``output`` is the file that this note was written for."""

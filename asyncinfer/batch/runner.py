@@ -11,7 +11,7 @@ import time
 import zlib
 from array import array
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -26,6 +26,7 @@ from .. import (
     UnsupportedParameterError,
 )
 from .assembly import Assembly
+from .earlier import take_over
 from .journal import ANSWER, FAILURE, SETTINGS, Journal
 from .keys import describe_settings, digest_row, digest_settings
 from .places import Places
@@ -34,15 +35,14 @@ from .progress import ProgressFile
 from .receipt import Receipt
 from .record import Secrets, answer_record, failure_record
 from .rows import InputFile, Row, conversation_of, parse_row
+from .steps import drive
 from .summary import BatchError, BatchProgress, BatchSummary
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
     from .. import Completion, Conversation, Failure, InferenceConfig
-
-T = TypeVar("T")
 
 _log = logging.getLogger("asyncinfer.batch")
 
@@ -81,7 +81,8 @@ async def run_file(
     and ``finish_reason``; everything else in a row stays as it is. Rows that failed are not in it but in
     ``<output>.failures.jsonl``, with their index. Finished rows go into a journal beside the output at once: after a
     crash or a cancellation the same call goes on where that one stopped. Failed rows are tried again by the next call.
-    An answer is used again only for a row with the same bytes, the same engine, endpoint, model and parameters.
+    An answer is used again only for a row that says the same, and the same engine, endpoint, model and parameters: also
+    one from a complete output, as long as nobody changed that, so that rows that are added later are all that is asked.
 
     Args:
         engine: an engine; or an `InferenceConfig`, a ``"provider:model"`` or None (the embedded model), and an engine
@@ -151,25 +152,6 @@ def _open(engine: Any) -> Any:
     return None
 
 
-async def _drive(steps: Generator[None, None, T]) -> T:
-    """Run a generator off the loop, a step at a time: cancelled between two steps, it is closed and cleans up."""
-    try:
-        while True:
-            done, result = await anyio.to_thread.run_sync(_step, steps)
-            if done:
-                return cast("T", result)
-    finally:
-        steps.close()
-
-
-def _step(steps: Generator[None, None, T]) -> tuple[bool, T | None]:
-    try:
-        next(steps)
-    except StopIteration as end:
-        return True, end.value
-    return False, None
-
-
 class _Run:
     """One run of one batch."""
 
@@ -224,7 +206,7 @@ class _Run:
         elif journal.damaged:
             _log.warning("%d damaged line(s) in %s; their rows are asked again", journal.damaged, journal.path)
         try:
-            self._plan = plan = await _drive(make_plan(self._source, journal, self._key, strict=strict))
+            self._plan = plan = await drive(make_plan(self._source, journal, self._key, strict=strict))
         except _UNREADABLE as error:
             raise self._unreadable(error) from error
         self._completed = plan.resumed
@@ -233,6 +215,8 @@ class _Run:
         if ours and not overwrite and receipt is not None and receipt.failed == 0:
             return self._nothing_to_do()
         foreign = places.output.exists() and not ours and not overwrite
+        if foreign and receipt is not None:
+            foreign = not await self._take_over(receipt)
         if foreign:
             _log.warning(
                 "%s was made from another input or with other parameters; once this run is complete it is kept as %s",
@@ -245,6 +229,21 @@ class _Run:
         self._phase = "writing"
         replaced = await self._report_while(self._assemble, foreign)
         return self._summary(replaced=replaced)
+
+    async def _take_over(self, receipt: Receipt) -> bool:
+        """Use the answers of an output that these settings made of other rows. Whether all of them are in use: else it
+        has something that the new one will not."""
+        if receipt.settings != self._key.hex() or not receipt.describes(self._places.output):
+            return False
+        steps = take_over(self._source, self._plan, self._journal, self._key, self._places.output)
+        try:
+            taken, all_of_them = await drive(steps)
+        except _UNREADABLE as error:
+            raise self._unreadable(error) from error
+        if taken:
+            _log.info("%d rows have their answers in %s already", taken, self._places.output)
+        self._completed = self._plan.resumed
+        return all_of_them
 
     def _unreadable(self, error: Exception) -> BatchError:
         return BatchError(f"cannot read the input {self._source.path}: {error}")
@@ -349,7 +348,7 @@ class _Run:
         assembly = Assembly(self._source, self._plan, self._places)
         reader = self._journal.reader()
         try:
-            failed = await _drive(assembly.write(reader))
+            failed = await drive(assembly.write(reader))
         finally:
             reader.close()
         # From here on no await: a cancellation cannot come between two renames.

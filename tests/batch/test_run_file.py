@@ -314,6 +314,77 @@ async def test_an_edited_row_is_asked_and_a_moved_one_is_not(rows, tmp_path):
     assert again["q4"] != first["q4"]
 
 
+async def test_a_complete_batch_that_gets_other_rows_asks_only_those(rows, tmp_path):
+    out = tmp_path / "out.jsonl"
+    odd = {"prompt": "plain", "id": 7}
+    mine = ask("mine", metadata={"a": 1, "usage": "old"})
+    rows(ask("q0"), ask("same"), ask("same"), odd, mine, ask("q1", x=[1.0, None, "\u2028 ü"]))
+    await run_file(Echo(), tmp_path / "in.jsonl", out)
+    before = {line: line for line in out.read_bytes().splitlines()}
+
+    # Rows are added and moved: nothing of the old output is lost, so no copy of it stays.
+    more = [
+        ask("new"),
+        ask("q1", x=[1.0, None, "\u2028 ü"]),
+        ask("same"),
+        odd,
+        mine,
+        ask("same"),
+        ask("same"),
+        ask("q0"),
+    ]
+    rows(*more)
+    engine = Echo()
+    summary = await run_file(engine, tmp_path / "in.jsonl", out)
+    assert sorted(engine.asked) == ["new", "same"]
+    assert (summary.total, summary.completed, summary.resumed, summary.replaced) == (8, 8, 6, None)
+    assert questions_answered(out) == ["new", "q1", "same", "plain", "mine", "same", "same", "q0"]
+    assert before.keys() <= set(out.read_bytes().splitlines())
+    assert len(set(answers(out))) == 8
+    assert names(tmp_path) == {"in.jsonl", "out.jsonl", ".out.jsonl.receipt"}
+
+    # One is edited: its former answer is in the copy that is kept.
+    paid = set(out.read_bytes().splitlines())
+    rows(*more[:-1], ask("q0", note="edited"))
+    engine = Echo()
+    summary = await run_file(engine, tmp_path / "in.jsonl", out)
+    assert engine.asked == ["q0"]
+    assert summary.replaced == tmp_path / "out.jsonl.bak"
+    assert set(summary.replaced.read_bytes().splitlines()) == paid
+    assert len(paid - set(out.read_bytes().splitlines())) == 1
+
+    # Other parameters, and outputs that somebody edited, are no source of answers.
+    engine = Echo(generation_params=GenerationParams(seed=1))
+    await run_file(engine, tmp_path / "in.jsonl", out)
+    assert len(engine.asked) == 8
+    out.write_bytes(out.read_bytes() + b"\n")
+    rows(*more, ask("q9"))
+    engine = Echo(generation_params=GenerationParams(seed=1))
+    await run_file(engine, tmp_path / "in.jsonl", out)
+    assert len(engine.asked) == 9
+
+
+async def test_a_batch_that_grows_and_is_interrupted_asks_nothing_twice(rows, tmp_path):
+    """Equal rows, too: what was taken over before the interruption is not taken over again."""
+    out = tmp_path / "out.jsonl"
+    source = rows(*(ask("same") for _ in range(20)))
+    await run_file(Echo(), source, out)
+    first = set(answers(out))
+    rows(*(ask("same") for _ in range(20)), *(ask(f"q{n}") for n in range(100)))
+    engine = Echo(pace=0.05)
+    with anyio.CancelScope() as scope:
+        await run_file(engine, source, out, on_progress=lambda seen: scope.cancel() if seen.completed >= 25 else None)
+    assert scope.cancelled_caught
+    again = Echo()
+    summary = await run_file(again, source, out)
+    assert "same" not in engine.asked + again.asked
+    assert summary.resumed >= 25
+    assert 0 < len(again.asked) < 100
+    assert set(answers(out)[:20]) == first
+    assert len(set(answers(out))) == 120
+    assert summary.replaced is None
+
+
 async def test_a_complete_batch_is_left_alone_until_told_otherwise(rows, tmp_path):
     source, out = rows(ask("a"), ask("b")), tmp_path / "out.jsonl"
     await run_file(Echo(), source, out)

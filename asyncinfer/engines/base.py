@@ -220,12 +220,8 @@ class Engine:
 
     @classmethod
     def get_supported_params(cls) -> set[str]:
-        """Names of the `GenerationParams` fields that this engine honours; its users are warned about all others.
-
-        Here, all of them: an engine of one's own is handed every parameter, and only its author knows which ones it
-        reads. Leave out those that it does not, by overriding this. ``asyncinfer.testing.check_engine`` holds an engine
-        to what it claims.
-        """
+        """Names of the `GenerationParams` fields that it honours; users are warned of others. All, unless overridden:
+        only the author of an engine knows what it reads (``testing.check_engine`` holds it to what it claims)."""
         from ..params import GenerationParams
 
         return set(GenerationParams.model_fields)

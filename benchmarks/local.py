@@ -6,10 +6,10 @@
 
 Every side is a process of its own that loads the model once and then waits for orders on stdin, so that the two of a
 pair can take turns: each repeat runs both, in an order drawn by lot, and gives one ratio; the table has the median and
-the range of the ratios. What is measured is the whole way to a program that wants text: the direct sides
-(`local_direct.py`) read the answers' text too. Every answer has exactly ``--tokens`` tokens, the model's wish to end is
-overruled; a side that made another number fails the run. CPU is that of the process and its children (Linux; elsewhere
-without children).
+the range of the ratios. What is measured is the whole way from a conversation to text: the direct sides
+(`local_direct.py`) apply a chat template, tokenize, and read the answers' text too. Every answer has exactly
+``--tokens`` tokens, the model's wish to end is overruled; a side that made another number fails the run. CPU is that of
+the process and its children (Linux; elsewhere without children).
 """
 
 from __future__ import annotations

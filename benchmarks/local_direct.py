@@ -137,12 +137,12 @@ class ServerThreads:
 class BatchLoop:
     """llama-cpp-python's C functions: one loop that decodes a token of every sequence in each step, and no more.
 
-    The prompt is templated and tokenized beforehand, and the same for all.
+    The template is a string of its own: nothing is cheaper.
     """
 
     def __init__(self, setup: Setup, prompt: str) -> None:
         self._setup = setup
-        self._text = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n".encode()
+        self._asked = prompt
 
     async def load(self) -> None:
         import llama_cpp as lib
@@ -163,9 +163,6 @@ class BatchLoop:
         self._vocab = lib.llama_model_get_vocab(self._model)
         self._memory = lib.llama_get_memory(self._ctx)
         self._batch = lib.llama_batch_init(2048, 0, 1)
-        ids = (lib.llama_token * 256)()
-        count = lib.llama_tokenize(self._vocab, self._text, len(self._text), ids, 256, False, True)
-        self._prompt = list(ids[:count])
         self._pieces: dict[int, bytes] = {}
 
     def _sampler(self) -> Any:
@@ -176,6 +173,12 @@ class BatchLoop:
         lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_logit_bias(size, 1, bias))
         lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_greedy())
         return chain
+
+    def _prompt(self) -> list[int]:
+        text = f"<|im_start|>user\n{self._asked}<|im_end|>\n<|im_start|>assistant\n".encode()
+        ids = (self._lib.llama_token * 256)()
+        count = self._lib.llama_tokenize(self._vocab, text, len(text), ids, 256, False, True)
+        return list(ids[:count])
 
     def _piece(self, token: int) -> bytes:
         known = self._pieces.get(token)
@@ -199,12 +202,13 @@ class BatchLoop:
                 one = running.get(sequence)
                 if one is None and waiting:
                     waiting -= 1
-                    running[sequence] = [self._sampler(), len(self._prompt), -1, [], 0]
-                    begin = len(self._prompt) - 1 if sequence in held else 0
+                    prompt = self._prompt()
+                    running[sequence] = [self._sampler(), len(prompt), -1, [], 0]
+                    begin = len(prompt) - 1 if sequence in held else 0
                     lib.llama_memory_seq_rm(self._memory, sequence, begin, -1)
                     held.add(sequence)
-                    last = len(self._prompt) - 1
-                    rows += [(self._prompt[at], at, sequence, at == last) for at in range(begin, last + 1)]
+                    last = len(prompt) - 1
+                    rows += [(prompt[at], at, sequence, at == last) for at in range(begin, last + 1)]
                 elif one is not None:
                     rows.append((one[2], one[1], sequence, True))
                     one[1] += 1
@@ -233,7 +237,7 @@ class BatchLoop:
 
 
 class Async:
-    """vLLM's ``AsyncLLM`` on this very loop, with deltas; the prompt is tokenized beforehand."""
+    """vLLM's ``AsyncLLM`` on this very loop, with deltas."""
 
     def __init__(self, setup: Setup, prompt: str) -> None:
         self._setup = setup
@@ -258,7 +262,7 @@ class Async:
         tokenizer = self._engine.get_tokenizer()
         if asyncio.iscoroutine(tokenizer):
             tokenizer = await tokenizer
-        self._ids = prompt_ids(tokenizer, self._prompt)
+        self._tokenizer = tokenizer
         self._numbers = itertools.count()
 
     async def run(self, order: Order) -> int:
@@ -275,7 +279,7 @@ class Async:
 
         async def request() -> int:
             made, text = 0, []
-            prompt = TokensPrompt(prompt_token_ids=self._ids)
+            prompt = TokensPrompt(prompt_token_ids=prompt_ids(self._tokenizer, self._prompt))
             async for output in self._engine.generate(prompt, sampling, f"direct-{next(self._numbers)}"):
                 for one in output.outputs:
                     text.append(one.text)
@@ -317,7 +321,6 @@ class Manager:
         from transformers import ContinuousBatchingConfig, GenerationConfig
 
         model, self._tokenizer = load_transformers(self._setup)
-        self._ids = prompt_ids(self._tokenizer, self._prompt)
         self._numbers = itertools.count()
         pages = self._setup.slots * (self._setup.context // 32)
         self._manager = model.init_continuous_batching(
@@ -335,7 +338,11 @@ class Manager:
             results: asyncio.Queue[Any] = asyncio.Queue()
             self._manager.register_result_handler(number, results.put_nowait)
             self._manager.add_request(
-                self._ids, request_id=number, max_new_tokens=order.tokens, streaming=True, eos_token_id=-1
+                prompt_ids(self._tokenizer, self._prompt),
+                request_id=number,
+                max_new_tokens=order.tokens,
+                streaming=True,
+                eos_token_id=-1,
             )
             shown, text = 0, []
             while True:
@@ -363,10 +370,7 @@ class OneByOne:
         self._prompt = prompt
 
     async def load(self) -> None:
-        import torch
-
         self._model, self._tokenizer = load_transformers(self._setup)
-        self._ids = torch.tensor([prompt_ids(self._tokenizer, self._prompt)], device=self._model.device)
 
     async def run(self, order: Order) -> int:
         return await asyncio.to_thread(self._run, order)
@@ -389,17 +393,18 @@ class OneByOne:
 
         made = 0
         for _ in range(order.requests):
+            ids = torch.tensor([prompt_ids(tokenizer, self._prompt)], device=self._model.device)
             with torch.inference_mode():
                 out = self._model.generate(
-                    self._ids,
-                    attention_mask=torch.ones_like(self._ids),
+                    ids,
+                    attention_mask=torch.ones_like(ids),
                     do_sample=False,
                     max_new_tokens=order.tokens,
                     min_new_tokens=order.tokens,
                     pad_token_id=0,
                     streamer=Reader(),
                 )
-            made += out.shape[1] - self._ids.shape[1]
+            made += out.shape[1] - ids.shape[1]
         return made
 
     async def close(self) -> None:

@@ -238,6 +238,15 @@ async def test_a_bare_prompt_is_completed_word_for_word(engine):
         await engine.generate(Prompt(token_ids=(5, 5000)))
 
 
+async def test_a_long_conversation_is_rendered_as_a_short_one_is(engine, monkeypatch):
+    """The short one at once, the long one on vLLM's threads."""
+    at_once = await engine.generate(COUNT, generation=params(max_new_tokens=20))
+    monkeypatch.setattr("asyncinfer.engines.vllm.prompt._SHORT", -1)
+    on_threads = await engine.generate(COUNT, generation=params(max_new_tokens=20))
+    assert on_threads.text == at_once.text == COUNTED[: len(at_once.text)]
+    assert on_threads.usage.input_tokens == at_once.usage.input_tokens
+
+
 async def test_a_template_of_one_call(engine):
     template = (
         "{% for m in messages %}{{ '<|im_start|>user\\nWhat is the capital of ' + m.content }}"

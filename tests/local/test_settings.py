@@ -9,6 +9,7 @@ import pytest
 
 from asyncinfer import LlamaCppInferenceEngine, ModelParams
 from asyncinfer.engines.llama_cpp import binding, gguf, locate, settings
+from asyncinfer.engines.native import settings as native
 from asyncinfer.errors import ConfigError, EngineError, MissingDependencyError
 from asyncinfer.models import EMBEDDED_MODEL, embedded_model
 
@@ -200,3 +201,22 @@ def test_a_file_that_can_answer(tmp_path):
     )
     assert settings.read(ModelParams(model_name=str(path))).file() == path
     assert settings.read(ModelParams()).file() == embedded_model("gguf")
+
+
+@pytest.mark.parametrize("read", [settings.read, native.read], ids=["llama_cpp", "native"])
+def test_a_chat_template_is_source_or_a_file_that_is_there(tmp_path, read):
+    path = tmp_path / "chat.jinja"
+    path.write_text("{{ messages }}", encoding="utf-8")
+    assert read(ModelParams(chat_template=str(path))).chat_template == "{{ messages }}"
+    assert read(ModelParams(chat_template="{{ 1 }}")).chat_template == "{{ 1 }}"
+    for missing in (str(tmp_path / "nope.jinja"), "chatml", str(tmp_path)):
+        with pytest.raises(ConfigError, match="no file with one") as caught:
+            read(ModelParams(chat_template=missing))
+        assert caught.value.path == "model.chat_template"
+
+
+@pytest.mark.parametrize(("name", "value"), [("n_ctx", 2**31), ("n_batch", 2**33), ("tensor_split", [1.0] * 129)])
+def test_more_than_the_library_can_hold_is_refused(name, value):
+    with pytest.raises(ConfigError, match="at most") as caught:
+        settings.read(ModelParams(model_kwargs={name: value}))
+    assert caught.value.path == f"model.model_kwargs.{name}"

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 _PATH = "model.model_kwargs"
 
 
+_MOST = 2**31 - 1
+"""The library counts in 32 bits, and would take the rest of a larger number for it."""
+
+_MOST_DEVICES = 128
+"""As many as the library's tables have places for."""
+
+
 def wrong(name: str, wanted: str, value: object) -> ConfigError:
     """The error for a value of the wrong kind."""
     return ConfigError(f"{_PATH}.{name} must be {wanted}, not {value!r}", path=f"{_PATH}.{name}")
@@ -33,6 +40,8 @@ def whole(least: int) -> Callable[[str, Any], int]:
             raise wrong(name, "of type int", value)
         if value < least:
             raise wrong(name, f"at least {least}", value)
+        if value > _MOST:
+            raise wrong(name, f"at most {_MOST}", value)
         return int(value)
 
     return read
@@ -76,6 +85,8 @@ def shares(name: str, value: Any) -> list[float]:
     """Reads a list of numbers."""
     if not isinstance(value, (list, tuple)):
         raise wrong(name, "a list of numbers", value)
+    if len(value) > _MOST_DEVICES:
+        raise wrong(name, f"a list of at most {_MOST_DEVICES} numbers", value)
     return [number(name, share) for share in value]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...models import EMBEDDED_MODEL, embedded_model
+from ..local.chat_template import template
 from .gguf import check
 from .locate import adapters, find, find_projector
 from .options import ELSEWHERE, OPTIONS, flag, word
@@ -139,7 +140,7 @@ def read(params: ModelParams) -> Settings:
     settings.n_threads = 1 if size is not None and size <= _TINY_MODEL else _cpus()
     settings.n_ctx = params.model_max_length
     settings.revision = params.model_revision
-    settings.chat_template = _template(params.chat_template)
+    settings.chat_template = template(params.chat_template)
     _fields(settings, params)
     unknown = []
     for name, value in params.model_kwargs.items():
@@ -233,10 +234,3 @@ def _size(model: str) -> int | None:
         return embedded_model("gguf").stat().st_size
     path = Path(model).expanduser()
     return path.stat().st_size if path.is_file() else None
-
-
-def _template(given: str | None) -> str | None:
-    """Jinja source, given as such or as the name of a file."""
-    if given and "{" not in given and Path(given).is_file():
-        return Path(given).read_text(encoding="utf-8")
-    return given

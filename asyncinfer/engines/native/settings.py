@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...models import EMBEDDED_MODEL, embedded_model
+from ..local.chat_template import template
 
 if TYPE_CHECKING:
     from ...params import ModelParams
@@ -114,7 +115,7 @@ def read(params: ModelParams) -> Settings:
         trust=params.trust_remote_code,
         dtype=_dtype(params.torch_dtype_str),
         compile=params.compile,
-        chat_template=_template(params.chat_template),
+        chat_template=template(params.chat_template),
         attention=params.attn_implementation,
         device_map=params.device_map,
         max_length=params.model_max_length,
@@ -181,10 +182,3 @@ def _dtype(value: Any) -> str:
 def _place(name: str) -> str:
     path = Path(name).expanduser()
     return str(path) if path.exists() else name
-
-
-def _template(given: str | None) -> str | None:
-    """Jinja source, given as such or as the name of a file."""
-    if given and "{" not in given and Path(given).is_file():
-        return Path(given).read_text(encoding="utf-8")
-    return given

@@ -8,6 +8,7 @@ the same; it is written into the new journal at once, as if it had just come. Th
 from __future__ import annotations
 
 import json
+import zlib
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,10 +43,25 @@ def take_over(
 
     Raises:
         BatchError: the journal cannot be written.
-        OSError: a file cannot be read.
+        OSError: the input cannot be read.
     """
-    earlier = _Earlier(output)
-    yield from earlier.read()
+    try:
+        earlier = _Earlier(output)
+    except (ConfigError, OSError):
+        return 0, False
+    try:
+        return (yield from _matched(source, plan, journal, settings, earlier))
+    finally:
+        earlier.close()
+
+
+def _matched(
+    source: InputFile, plan: Plan, journal: Journal, settings: bytes, earlier: _Earlier
+) -> Generator[None, None, tuple[int, bool]]:
+    try:
+        yield from earlier.read()
+    except (OSError, EOFError, zlib.error):
+        return 0, False
     taken, found, balance = 0, 0, 0
     plan.first = None
     reader = journal.reader()
@@ -68,7 +84,6 @@ def take_over(
                 yield
     finally:
         reader.close()
-        earlier.close()
     plan.resumed += taken
     return taken, found == earlier.total and not balance  # the same answers, in whatever order
 

@@ -101,8 +101,7 @@ def results(
     done, failed = _run(job.engine, partial(collect_file, job, output, input_path, partial=partly))
     say(f"{done:,} of {job.total:,} rows answered" + (f", {failed:,} FAILED" if failed else ""))
     if failed:
-        suffix = output.suffix or ".jsonl"
-        say(f"failed rows: {output.with_name(output.stem + '.failures' + suffix)}")
+        say(f"failed rows: {output.with_name(output.stem + '.failures' + output.suffix)}")
     print(output)
     return SOME_ROWS_FAILED if failed else DONE
 

@@ -364,6 +364,16 @@ async def test_a_complete_batch_that_gets_other_rows_asks_only_those(rows, tmp_p
     assert len(engine.asked) == 9
 
 
+async def test_an_output_that_cannot_be_read_again_is_kept_and_not_in_the_way(rows, tmp_path):
+    source, out = rows(ask("a")), tmp_path / "out.jsonl.gz"  # what is written is no gzip, whatever it is called
+    await run_file(Echo(), source, out)
+    rows(ask("a"), ask("b"))
+    engine = Echo()
+    summary = await run_file(engine, source, out)
+    assert sorted(engine.asked) == ["a", "b"]
+    assert summary.replaced == tmp_path / "out.jsonl.gz.bak"
+
+
 async def test_a_batch_that_grows_and_is_interrupted_asks_nothing_twice(rows, tmp_path):
     """Equal rows, too: what was taken over before the interruption is not taken over again."""
     out = tmp_path / "out.jsonl"

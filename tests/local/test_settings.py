@@ -220,3 +220,11 @@ def test_more_than_the_library_can_hold_is_refused(name, value):
     with pytest.raises(ConfigError, match="at most") as caught:
         settings.read(ModelParams(model_kwargs={name: value}))
     assert caught.value.path == f"model.model_kwargs.{name}"
+
+
+def test_a_precision_of_weights_is_a_known_one_or_left_to_the_model():
+    assert native.read(ModelParams(model_kwargs={"torch_dtype": None})).dtype == "auto"
+    assert native.read(ModelParams(model_kwargs={"torch_dtype": "torch.half"})).dtype == "float16"
+    with pytest.raises(ConfigError, match="bfloat16") as caught:
+        native.read(ModelParams(model_kwargs={"torch_dtype": "int3"}))
+    assert caught.value.path == "model.model_kwargs.torch_dtype"

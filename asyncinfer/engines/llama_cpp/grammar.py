@@ -1,8 +1,8 @@
 """A choice or a regular expression as a GBNF grammar, the notation of llama.cpp (grammars/README.md there).
 
-The JSON-schema converter of each binding is its own; these two shapes are compiled here, so that both bindings take the
-same patterns and refuse the same ones. (A grammar that llama.cpp's other grammar engine cannot compile is silently not
-enforced; what is compiled here is plain GBNF, whose errors are reported.)
+JSON Schemas are made grammars by `schema` for llama-cpp-python, by llama-server itself for xllamacpp; these two shapes are
+compiled here, so that both bindings take the same patterns and refuse the same ones. (A grammar that llama.cpp's other
+grammar engine cannot compile is silently not enforced; what is compiled here is plain GBNF, whose errors are reported.)
 """
 
 from __future__ import annotations

@@ -20,6 +20,6 @@ def template(given: str | None) -> str | None:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"model.chat_template is {given!r}: it has no braces, as Jinja source does, and is no file with one ({why})",
+            f"model.chat_template is {given!r}: no Jinja source, which has braces, and no file with one ({why})",
             path="model.chat_template",
         ) from error

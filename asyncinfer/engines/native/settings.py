@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...models import EMBEDDED_MODEL, embedded_model
+from ...params.model import DTYPES
 from ..local.chat_template import template
 
 if TYPE_CHECKING:
@@ -129,7 +130,10 @@ def read(params: ModelParams) -> Settings:
 def _take(settings: Settings, name: str, value: Any) -> bool:
     """Put one of the ``model_kwargs`` where it belongs; whether it belongs anywhere."""
     if name in {"torch_dtype", "dtype"}:
-        settings.dtype = _dtype(value)
+        wanted = "auto" if value is None else _dtype(value)
+        if wanted not in DTYPES:
+            raise _wrong(name, value, f"one of {', '.join(sorted(DTYPES))}")
+        settings.dtype = wanted
     elif name in {"device_map", "attn_implementation"}:
         setattr(settings, {"attn_implementation": "attention"}.get(name, name), value)
     elif name.startswith(_QUANTIZATION):

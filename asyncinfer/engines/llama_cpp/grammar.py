@@ -1,8 +1,9 @@
 """A choice or a regular expression as a GBNF grammar, the notation of llama.cpp (grammars/README.md there).
 
 JSON Schemas become grammars in `schema` for llama-cpp-python, and inside llama-server for xllamacpp; these two shapes
-are compiled here, so that both bindings take the same patterns and refuse the same ones. (A grammar that llama.cpp's other
-grammar engine cannot compile is silently not enforced; what is compiled here is plain GBNF, whose errors are reported.)
+are compiled here, so that both bindings take the same patterns and refuse the same ones. (A grammar that llama.cpp's
+other grammar engine cannot compile is silently not enforced; what is compiled here is plain GBNF, whose errors are
+reported.)
 """
 
 from __future__ import annotations

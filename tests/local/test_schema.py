@@ -6,22 +6,25 @@ import json
 import re
 from enum import StrEnum
 
+import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from asyncinfer import ConfigError, GenerationParams, GuidedDecodingParams
+from asyncinfer import ConfigError, GenerationParams, GuidedDecodingParams, LlamaCppInferenceEngine, ModelParams
 from asyncinfer.engines.llama_cpp.numerals import integers
 from asyncinfer.engines.llama_cpp.schema import from_schema
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="session", params=["llama-cpp-python"])
-def binding(request):
-    """The other one has a converter of its own."""
-    return request.param
+@pytest.fixture(scope="module")
+def engine():
+    """Of llama-cpp-python: the other binding has a converter of its own."""
+    engine = LlamaCppInferenceEngine(ModelParams(model_kwargs={"binding": "llama-cpp-python"}))
+    yield engine
+    anyio.run(engine.aclose)
 
 
 class Node(BaseModel):

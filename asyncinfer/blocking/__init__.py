@@ -19,6 +19,7 @@ Provider batches too: ``job = engine.batch.submit(conversations)``, then ``job.w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -62,7 +63,10 @@ class BlockingStream:
             while batch := run(events.batch):
                 yield from batch
         finally:
-            run(self._stream.aclose)
+            # Dropped where nothing can be waited for, at the program's end or by the loop's own thread: then the
+            # iterator, which is dropped with this, stops the work.
+            with suppress(RuntimeError):
+                run(self._stream.aclose)
 
     def completion(self) -> Completion:
         """Read what is left and return the whole answer."""

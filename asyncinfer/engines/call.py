@@ -11,6 +11,8 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, NoReturn
 
+from msgspec.structs import replace
+
 from ..completion import Completion, Timeouts, Timings
 from ..errors import (
     AsyncInferError,
@@ -348,12 +350,15 @@ class Call:
 
     def _usage(self) -> Usage:
         known = self._fold.usage
-        if known is not None and (self._state == _DONE or known.output_tokens):
+        if known is not None and (self._state == _DONE or (known.output_tokens and self._fold.finished)):
             return known
+        output = self._fold.estimated_output()
+        if known is not None:  # as far as it was told, and some tell as they go
+            return replace(known, output_tokens=max(known.output_tokens, output), source="estimated")
         if self._source is None:
             return Usage(source="estimated")
-        prompt = known.input_tokens if known is not None else self._engine.estimate_input(self.request)
-        return Usage(input_tokens=prompt, output_tokens=self._fold.estimated_output(), source="estimated")
+        prompt = self._engine.estimate_input(self.request)
+        return Usage(input_tokens=prompt, output_tokens=output, source="estimated")
 
     # -- results -----------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import queue
 import threading
 import weakref
@@ -372,6 +373,8 @@ class Closable(Protocol):
 
 _open: weakref.WeakSet[Any] = weakref.WeakSet()
 _open_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # what a fork inherits has no threads, and is its parent's to close
+    os.register_at_fork(after_in_child=_open.clear)
 
 
 def close_at_exit(thing: Closable) -> None:

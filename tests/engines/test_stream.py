@@ -16,6 +16,7 @@ from asyncinfer import (
     Finish,
     FinishReason,
     FirstTokenTimeout,
+    GenerationParams,
     RateLimitError,
     ReasoningDelta,
     ServerError,
@@ -95,6 +96,21 @@ async def test_events_carry_everything() -> None:
     assert calls is not None
     assert (calls[0].id, calls[0].function.name, calls[0].function.arguments) == ("c1", "f", '{"a":1}')
     assert completion.finish_reason is FinishReason.TOOL_CALLS
+
+
+async def test_what_is_counted_before_the_end_is_no_exact_count() -> None:
+    """One of two answers is complete, and its tokens are known; those of the other are not."""
+    usage = Usage(input_tokens=7, output_tokens=2, cached_tokens=4)
+    engine = ScriptedEngine(
+        [TextDelta("a"), Finish(FinishReason.STOP), UsageUpdate(usage), *[TextDelta("b", index=1)] * 9, PAUSE]
+    )
+    async with engine.stream("hi", generation=GenerationParams(n=2)) as stream:
+        seen = 0
+        async for _ in stream.events():
+            seen += 1
+            if seen == 12:
+                break
+    assert stream.usage == Usage(input_tokens=7, output_tokens=10, cached_tokens=4, source="estimated")
 
 
 @pytest.mark.parametrize("hold", [True, False])

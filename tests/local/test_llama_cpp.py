@@ -221,6 +221,8 @@ async def test_what_only_one_binding_can_do_is_named(engine, binding):
     longer = await engine.generate("Hello", generation=least)
     assert longer.usage.output_tokens >= 25
     assert longer.text.startswith("Hello! How can I help you today?")
+    strange = least.model_copy(update={"stop_token_ids": [10**6, -3]})
+    assert (await engine.generate("Hello", generation=strange)).text == longer.text
     shown = params(skip_special_tokens=False, logit_bias={1: 100}, max_new_tokens=2)  # 1 begins a message
     assert (await engine.generate("Hello", generation=shown)).text == "<|im_start|>" * 2
     hidden = params(logit_bias={1: 100}, max_new_tokens=2)
@@ -286,6 +288,19 @@ async def test_a_template_that_refuses_a_conversation_says_why(make):
         with pytest.raises(BadRequestError, match="not this one"):
             await engine.generate("forbidden")
         assert (await engine.generate(COUNT)).text == COUNTED
+
+
+async def test_a_forced_shape_is_no_thought(make):
+    """The template opens a thought, and a shape leaves no room to close it."""
+    template = (
+        "{{ '<|im_start|>user\\n' + messages[0].content + '<|im_end|>\\n<|im_start|>assistant\\n<think>\\n' }}"
+        "{# which ends with </think> #}"
+    )
+    async with make(params={"chat_template": template}) as engine:
+        yes = params(guided_decoding=GuidedDecodingParams(choice=["yes", "no"]))
+        completion = await engine.generate("Is it?", generation=yes)
+    assert completion.text in ("yes", "no")
+    assert not completion.message.reasoning_content
 
 
 # -- leaving early -----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -125,3 +126,45 @@ def test_opening_and_closing_again_and_again(binding):
         + "anyio.run(main)\nprint('bye')"
     )
     assert (done.returncode, done.stdout) == (0, "bye\n"), done.stderr
+
+
+def test_a_forked_process_is_told_to_load_the_model_itself(binding):
+    source = """
+    import os, sys, time, anyio
+    from asyncinfer import LlamaCppInferenceEngine, ModelParams
+    from asyncinfer.errors import EngineError
+
+    engine = LlamaCppInferenceEngine(ModelParams(model_kwargs={"binding": %r}))
+    print(anyio.run(engine.generate, "What is 3 + 4?").text)
+    child = os.fork()
+    if not child:
+        try:
+            anyio.run(engine.generate, "What is 3 + 4?")
+        except EngineError as error:
+            print(error.message)
+            anyio.run(engine.aclose)
+            sys.stdout.flush()
+            os._exit(7)  # (where xllamacpp was forked, its own destructor waits for ever)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    print(anyio.run(engine.generate, "What is 3 + 4?").text)
+    """
+    done = run(textwrap.dedent(source) % binding)
+    assert done.returncode == 0, done.stderr
+    first, told, second = done.stdout.splitlines()
+    assert first == second == "3 + 4 = 7."
+    assert "spawn" in told
+
+
+def test_a_program_that_leaves_a_blocking_stream_half_read_ends_in_silence(binding):
+    source = """
+    import asyncinfer.blocking
+    from asyncinfer import ModelParams
+
+    engine = asyncinfer.blocking.open_engine("llamacpp:", model_params=ModelParams(model_kwargs={"binding": %r}))
+    tokens = iter(engine.stream("Count from 1 to 20."))
+    print(next(tokens))
+    """
+    done = run(textwrap.dedent(source) % binding)
+    assert (done.returncode, done.stdout) == (0, "1\n")
+    assert "portal" not in done.stderr

@@ -149,7 +149,7 @@ class BatchBinding:
         except BaseException:
             self._forget(parts)
             raise
-        thinks = ask.prompt is None and THINK_CLOSE in library.template
+        thinks = ask.prompt is None and not ask.guided and THINK_CLOSE in library.template
         running.answer = Answer(
             ask.stop,
             tools=bool(ask.tools),

@@ -224,7 +224,7 @@ class Library:
             self._endings = [token for token, ends in self._ending.items() if ends]
         scores = self.logits(row)
         scores[self._endings] = -float("inf")
-        scores[list(further)] = -float("inf")
+        scores[[token for token in further if 0 <= token < self.n_vocab]] = -float("inf")
 
     # -- decoding ----------------------------------------------------------------------------------------------------
 

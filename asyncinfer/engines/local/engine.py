@@ -8,6 +8,7 @@ then, and the next one waits for it, since two models at once might not fit into
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import weakref
 from contextlib import suppress
@@ -130,7 +131,7 @@ class LocalEngine(Engine, Generic[S, W]):
         from ..worker import in_thread
 
         life, self._life = self._life, None
-        if life is not None:
+        if life is not None and life.process == os.getpid():
             await in_thread(life.close)
 
     async def open(self, request: Request) -> Source:
@@ -139,6 +140,12 @@ class LocalEngine(Engine, Generic[S, W]):
         life = self._life
         if life is None:
             raise EngineClosedError("the engine is closed", provider=self.name)
+        if life.process != os.getpid():
+            raise EngineError(
+                "the model was loaded by the process that this one was forked from, and its threads stayed there; make "
+                'an engine of its own in each process (multiprocessing.set_start_method("spawn") starts them fresh)',
+                provider=self.name,
+            )
         worker = life.worker
         sees = worker.sees
         if sees:
@@ -153,11 +160,13 @@ class _Life(Generic[W]):
 
     Attributes:
         worker: the worker itself.
+        process: number of the process that has it; a fork has its memory, and none of its threads.
         gone: set when it has been closed, and no thread loads it any more.
     """
 
     def __init__(self, worker: W, name: str) -> None:
         self.worker = worker
+        self.process = os.getpid()
         self.gone = threading.Event()
         self._name = name
         self._first = threading.Lock()  # taken for good by whoever comes first: who loads, or who closes

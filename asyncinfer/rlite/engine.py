@@ -236,11 +236,19 @@ async def _read(prompts: list[Any]) -> list[Prompt]:
     """Prompts as ours; off the loop where there are images, which are encoded first."""
 
     def read() -> list[Prompt]:
-        return [Prompt.of(prompt) for prompt in prompts]
+        return [_prompt(number, prompt) for number, prompt in enumerate(prompts)]
 
     if any(isinstance(prompt, dict) and prompt.get("multi_modal_data") for prompt in prompts):
         return await anyio.to_thread.run_sync(read)
     return read()
+
+
+def _prompt(number: int, given: Any) -> Prompt:
+    try:
+        return Prompt.of(given)
+    except ConfigError as error:
+        deeper = (error.path or "").removeprefix("prompt")
+        raise ConfigError(f"prompts[{number}]: {error.message}", path=f"prompts[{number}]{deeper}") from None
 
 
 def _model_params(model: str | None, given: dict[str, Any]) -> ModelParams:

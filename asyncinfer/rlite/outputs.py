@@ -115,17 +115,25 @@ def _output(index: int, choice: Choice, *, with_stop: bool) -> CompletionOutput:
     )
     if entries is not None:
         output.cumulative_logprob = sum(float(entry["logprob"]) for entry in entries)
-        if all(isinstance(entry.get("id"), int) for entry in entries):
-            output.token_ids = [entry["id"] for entry in entries]
-            output.logprobs = [_place(entry) for entry in entries]
+        ids = [number for entry in entries if (number := _id(entry)) is not None]
+        if len(ids) == len(entries):
+            output.token_ids = ids
+            output.logprobs = [_place(number, entry) for number, entry in zip(ids, entries, strict=True)]
     return output
 
 
-def _place(entry: dict[str, Any]) -> dict[int, Logprob]:
+def _id(entry: dict[str, Any]) -> int | None:
+    """The token's id, which engines report under one of two names."""
+    number = entry.get("id", entry.get("token_id"))
+    return number if isinstance(number, int) else None
+
+
+def _place(taken: int, entry: dict[str, Any]) -> dict[int, Logprob]:
     """The likeliest tokens in order, and the one that was taken, by id."""
     found: dict[int, Logprob] = {}
     for rank, one in enumerate(entry.get("top_logprobs") or (), start=1):
-        if isinstance(one.get("id"), int):
-            found[one["id"]] = Logprob(float(one["logprob"]), rank, one.get("token"))
-    found.setdefault(entry["id"], Logprob(float(entry["logprob"]), None, entry.get("token")))
+        number = _id(one)
+        if number is not None:
+            found[number] = Logprob(float(one["logprob"]), rank, one.get("token"))
+    found.setdefault(taken, Logprob(float(entry["logprob"]), None, entry.get("token")))
     return found

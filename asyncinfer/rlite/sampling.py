@@ -80,11 +80,12 @@ def read_sampling(given: Any, warned: set[str] | None = None) -> Sampling:
         warned: names that were warned about already, and will be added to.
 
     Raises:
-        ConfigError: a value is of the wrong type or out of range, a mapping holds a name that is not vLLM's.
+        ConfigError: a value is of the wrong type or out of range; ``path`` is its name in vLLM's words.
     """
     if isinstance(given, GenerationParams):
         return Sampling(given, given.n)
     fields = _fields(given)
+    usual = _usual(given)
     wanted: dict[str, Any] = {}
     for name, ours in _NAMES.items():
         value = fields.get(name, _DEFAULTS.get(name))
@@ -98,13 +99,18 @@ def read_sampling(given: Any, warned: set[str] | None = None) -> Sampling:
     for read in _READERS:
         read(fields, wanted)
     unknown = sorted(
-        name for name in fields if name not in _NAMES and name not in _WITHOUT_EFFECT and not _neutral(fields[name])
+        name
+        for name, value in fields.items()
+        if name not in _NAMES
+        and name not in _WITHOUT_EFFECT
+        and not _neutral(value)
+        and not (name in usual and value == usual[name])
     )
     _warn(unknown, warned)
     try:
         generation = GenerationParams(**wanted)
     except ConfigError as error:
-        raise ConfigError(f"sampling_params: {error.message}", path="sampling_params") from None
+        raise _in_their_words(error) from None
     return Sampling(generation, n, bool(fields.get("include_stop_str_in_output")))
 
 
@@ -126,6 +132,32 @@ def _fields(given: Any) -> dict[str, Any]:
             path="sampling_params",
         )
     return fields
+
+
+def _usual(given: Any) -> dict[str, Any]:
+    """What the fields of an object are where nobody has set them: such a value asks for nothing."""
+    kind = type(given)
+    names = getattr(kind, "__struct_fields__", None)
+    if names is not None:
+        values = kind.__struct_defaults__  # of the last fields: those before have none
+        return dict(zip(names[len(names) - len(values) :], values, strict=True))
+    if dataclasses.is_dataclass(kind):
+        return {field.name: field.default for field in dataclasses.fields(kind)}
+    return {}
+
+
+_THEIR_WORDS = {ours: name for name, ours in _NAMES.items()} | {"top_logprobs": "logprobs"}
+
+
+def _in_their_words(error: ConfigError) -> ConfigError:
+    """What is wrong with one of our parameters, said of the field that the caller wrote."""
+    path = error.path or ""
+    section, _, rest = path.partition(".")
+    name, dot, deeper = rest.partition(".")
+    if section != "generation" or not rest:
+        return ConfigError(f"sampling_params: {error.message}", path="sampling_params")
+    theirs = f"sampling_params.{_THEIR_WORDS.get(name, name)}{dot}{deeper}"
+    return ConfigError(error.message.replace(path, theirs), path=theirs)
 
 
 def _warn(names: list[str], warned: set[str] | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -367,6 +368,54 @@ def test_objects_with_such_attributes(caplog):
     assert "best_of" not in caplog.text
     with pytest.raises(ConfigError, match="not object"):
         read(object())
+
+
+def test_what_an_object_leaves_at_its_default_asks_for_nothing(caplog):
+    class Struct:
+        """Made as msgspec makes vLLM's ``SamplingParams``."""
+
+        __struct_fields__ = ("temperature", "start", "stop_after")
+        __struct_defaults__ = (0, 5)
+
+        def __init__(self, start=0, stop_after=5):
+            self.temperature, self.start, self.stop_after = 0.5, start, stop_after
+
+    @dataclass
+    class Plain:
+        temperature: float = 0.7
+        start: int = 3
+
+    assert (read(Struct()).temperature, read(Plain()).temperature) == (0.5, 0.7)
+    assert not caplog.records
+    read(Struct(stop_after=6))
+    assert "stop_after" in caplog.text and "start," not in caplog.text
+
+
+def test_what_is_wrong_is_said_in_the_callers_words():
+    for given, name in (({"max_tokens": 0}, "max_tokens"), ({"stop": 5}, "stop"), ({"logprobs": -1}, "logprobs")):
+        with pytest.raises(ConfigError, match=rf"sampling_params\.{name}: expected") as caught:
+            read(given)
+        assert (caught.value.path or "").startswith(f"sampling_params.{name}")
+
+
+async def test_a_bad_prompt_is_named_by_its_number(scripted):
+    with pytest.raises(ConfigError, match=r"prompts\[1\].*empty") as caught:
+        await scripted().generate(["a", ""])
+    assert caught.value.path == "prompts[1]"
+    with pytest.raises(ConfigError) as caught:
+        await scripted().generate([{"prompt": "a", "image": 1}])
+    assert caught.value.path == "prompts[0].image"
+
+
+@pytest.mark.parametrize("key", ["id", "token_id"])
+async def test_token_ids_under_either_of_their_names(scripted, key):
+    from asyncinfer import Finish, FinishReason, Start, TextDelta
+
+    entry = {"token": "a", "logprob": -0.5, key: 7, "top_logprobs": [{"token": "b", "logprob": -0.1, key: 9}]}
+    engine = scripted(OneAtATime([Start(), TextDelta("a", logprobs=[entry]), Finish(FinishReason.STOP)]))
+    ((one,),) = [output.outputs for output in await engine.generate(["x"], {"logprobs": 1})]
+    assert one.token_ids == [7]
+    assert {number: place.decoded_token for number, place in one.logprobs[0].items()} == {9: "b", 7: "a"}
 
 
 def test_an_unknown_name_is_warned_about_once(scripted, caplog):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
-from asyncinfer import ConfigError, ModelParams
-from asyncinfer.engines.vllm import adapters
+from asyncinfer import BadRequestError, ConfigError, ModelParams
+from asyncinfer.engines.vllm import adapters, failures
+from asyncinfer.engines.vllm import arguments as arguments_of
 from asyncinfer.engines.vllm.arguments import _binding, _dividing, _heads, _parallel, _quantized
 from asyncinfer.engines.vllm.settings import read
 from asyncinfer.models import embedded_model
@@ -210,3 +212,86 @@ def test_what_is_no_adapter(tmp_path, config, words):
         adapters.reserve({}, settings(adapter_model=str(folder)))
     with pytest.raises(ConfigError, match="no such folder"):
         adapters.reserve({}, settings(adapter_model=str(tmp_path / "missing")))
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    for field in ("model_name", "tokenizer_name"):
+        with pytest.raises(ConfigError, match="no such file") as caught:
+            settings(**{field: str(tmp_path / "missing")})
+        assert caught.value.path == f"model.{field}"
+    with pytest.raises(ConfigError, match="missing") as caught:
+        settings(chat_template=str(tmp_path / "missing.jinja"))
+    assert caught.value.path == "model.chat_template"
+
+
+def test_the_model_has_one_name():
+    with pytest.raises(ConfigError, match=r"model\.model_name") as caught:
+        settings(model_name="m/n", model_kwargs={"model": "x/y"})
+    assert caught.value.path == "model.model_kwargs.model"
+
+
+# -- failures ----------------------------------------------------------------------------------------------------------
+
+
+class VLLMValidationError(ValueError):
+    """As vLLM's: what is wrong, and often the name of the parameter."""
+
+    def __init__(self, message, parameter=None):
+        super().__init__(message)
+        self.parameter = parameter
+
+
+@pytest.mark.parametrize(
+    ("field", "message", "parameter"),
+    [
+        ("temperature", "temperature must be in [0, 2], got 2.5.", "temperature"),
+        ("presence_penalty", "presence_penalty must be in [-2, 2], got -5.0.", None),
+        ("min_new_tokens", "min_tokens must be less than or equal to max_tokens=9, got 10.", None),
+        ("top_logprobs", "Requested sample logprobs of 5000, which is greater than max allowed: 1024", "logprobs"),
+        ("logit_bias", "token_id(s) [9999] in logit_bias contain out-of-vocab token ids.", "logit_bias"),
+        ("n", "n must be at most 16384, got 20000.", None),
+        ("guided_decoding", "Grammar error: Unimplemented keys", None),
+        ("guided_decoding", "Invalid grammar specification: no 'root' rule", None),
+    ],
+)
+def test_a_value_that_vllm_refuses_names_its_field(field, message, parameter):
+    error = failures.in_request(VLLMValidationError(message, parameter))
+    assert isinstance(error, ConfigError)
+    assert error.path == f"generation.{field}"
+    assert message in str(error) and not error.retryable
+
+
+def test_what_vllm_says_of_no_field_stays_a_bad_request():
+    assert isinstance(failures.in_request(VLLMValidationError("The decoder prompt cannot be empty")), BadRequestError)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("model.model_name", "Value error, Invalid repository ID or local directory specified: '/tmp'."),
+        ("model.model_max_length", "Value error, User-specified max_model_len (9) is greater than the derived"),
+        ("model.model_kwargs.quantization", "Value error, Unknown quantization method: x."),
+        ("model.model_kwargs.attention_backend", "Unknown attention backend: 'X'."),
+    ],
+)
+def test_what_is_wrong_with_the_model_names_its_field(path, message):
+    error = failures.while_loading(ValueError(message), "m")
+    assert isinstance(error, ConfigError) and error.path == path
+
+
+# -- the environment ---------------------------------------------------------------------------------------------------
+
+
+def test_a_quiet_engine_does_not_silence_a_later_one(monkeypatch):
+    monkeypatch.setattr(arguments_of, "_ours", {})
+    for name in ("VLLM_LOGGING_LEVEL", "PYTHONWARNINGS", "TRANSFORMERS_VERBOSITY"):
+        monkeypatch.setenv(name, "x")  # so that what is set here is undone
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("TORCH_CPP_LOG_LEVEL", "INFO")
+    arguments_of.prepare_environment(verbose=False)
+    assert os.environ["VLLM_LOGGING_LEVEL"] == "ERROR"
+    assert os.environ["TORCH_CPP_LOG_LEVEL"] == "INFO"  # somebody else's
+    arguments_of.prepare_environment(verbose=True)
+    assert "VLLM_LOGGING_LEVEL" not in os.environ and "PYTHONWARNINGS" not in os.environ
+    assert os.environ["TORCH_CPP_LOG_LEVEL"] == "INFO"
+    assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import warnings
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,14 @@ _LEAST_ON_CPU = _GIB // 2
 _EIGHT_BITS = "int8_per_channel_weight_only"
 
 
+_ours: dict[str, str] = {}
+"""What was set in the environment for the last engine."""
+_NO_WORDS = "ignore::FutureWarning:vllm.triton_utils.dispatcher"
+"""vLLM looks through every module for kernels, and touches what PyTorch is about to drop."""
+
+
 def prepare_environment(*, verbose: bool) -> None:
-    """What vLLM reads from the environment, for itself and its processes; nothing that is set already is changed."""
+    """What vLLM reads from the environment, for itself and its processes; what somebody else has set stays."""
     wanted = {
         # A fork of a process with threads may hang in the child.
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
@@ -38,10 +45,20 @@ def prepare_environment(*, verbose: bool) -> None:
     if not verbose:
         wanted["VLLM_LOGGING_LEVEL"] = "ERROR"
         wanted["TORCH_CPP_LOG_LEVEL"] = "ERROR"
-    new = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(new)
-    if new:
-        _log.info("set for vLLM: %s", " ".join(f"{name}={value}" for name, value in new.items()))
+        wanted["TRANSFORMERS_VERBOSITY"] = "error"
+        wanted["PYTHONWARNINGS"] = _NO_WORDS
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.triton_utils\.dispatcher")
+        vllm = logging.getLogger("vllm")
+        if vllm.level == logging.NOTSET:  # it speaks while it is imported, before it has read any of this
+            vllm.setLevel(logging.ERROR)
+    for name, value in _ours.items():  # an engine that was to be quiet may be followed by one that is not
+        if os.environ.get(name) == value:
+            del os.environ[name]
+    _ours.clear()
+    _ours.update({name: value for name, value in wanted.items() if name not in os.environ})
+    os.environ.update(_ours)
+    if _ours:
+        _log.info("set for vLLM: %s", " ".join(f"{name}={value}" for name, value in _ours.items()))
 
 
 def import_vllm() -> None:

@@ -20,6 +20,45 @@ DEAD = (
     "vLLM's engine process has died; its last words are on stderr. Close the engine (`await engine.aclose()`): it is "
     "loaded anew when it is next used"
 )
+_THEIR_WORDS = {
+    "min_tokens": "min_new_tokens",
+    "max_tokens": "max_new_tokens",
+    "logprobs": "top_logprobs",
+    "stop": "stop_strings",
+} | {
+    name: name
+    for name in (
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "n",
+        "seed",
+        "presence_penalty",
+        "frequency_penalty",
+        "repetition_penalty",
+        "logit_bias",
+        "stop_token_ids",
+    )
+}
+"""Field of vLLM's ``SamplingParams`` -> field of `GenerationParams`."""
+_SHAPES = (
+    "Grammar error",
+    "Invalid grammar",
+    "Invalid JSON grammar",
+    "Failed to transform",
+    "structured_outputs",
+    "The JSON schema",
+    "The provided JSON schema",
+)
+"""How vLLM's complaints about the answer's prescribed form begin."""
+_SIGNS = {
+    "Invalid repository ID or local directory": "model.model_name",
+    "User-specified max_model_len": "model.model_max_length",
+    "Unknown quantization method": "model.model_kwargs.quantization",
+    "Unknown attention backend": "model.model_kwargs.attention_backend",
+}
+"""What vLLM says of an argument -> where that was said to us."""
 _MEMORY = ("out of memory", "OutOfMemoryError", "No available memory", "larger than the available KV cache")
 
 
@@ -37,6 +76,12 @@ def in_request(error: BaseException) -> AsyncInferError:
             f"the model comes without a chat template; give one as model.chat_template ({_words(error)})",
             path="model.chat_template",
         )
+    if "TemplateSyntaxError" in kinds:
+        return ConfigError(f"model.chat_template cannot be read: {_words(error)}", path="model.chat_template")
+    if "VLLMValidationError" in kinds:
+        refused = _refused(error)
+        if refused is not None:
+            return refused
     if kinds & {"VLLMClientError", "TemplateError"}:
         return BadRequestError(f"vLLM refuses the request: {_words(error)}", provider=NAME)
     cause = error.__cause__
@@ -48,12 +93,32 @@ def in_request(error: BaseException) -> AsyncInferError:
     return EngineError(f"vLLM failed in this request: {error!r}", provider=NAME)
 
 
+def _refused(error: BaseException) -> ConfigError | None:
+    """A value of the request that vLLM does not take; None if it does not say which."""
+    words = " ".join(str(error.args[0] if error.args else error).split())
+    if words.startswith(_SHAPES):
+        return ConfigError(
+            f"vLLM cannot follow generation.guided_decoding (or the parameters of a tool that must be called): {words}",
+            path="generation.guided_decoding",
+            provider=NAME,
+        )
+    theirs = getattr(error, "parameter", None) or words.partition(" ")[0]
+    ours = _THEIR_WORDS.get(theirs)
+    if ours is None:
+        return None
+    note = "" if ours == theirs else f" ({theirs} is vLLM's name of it)"
+    return ConfigError(f"vLLM refuses generation.{ours}: {words}{note}", path=f"generation.{ours}", provider=NAME)
+
+
 def while_loading(error: BaseException, model: str) -> AsyncInferError:
     """Why a model could not be loaded."""
     if isinstance(error, AsyncInferError):
         return error
     words = _words(error)
     kinds = {kind.__name__ for kind in type(error).__mro__}
+    for sign, path in _SIGNS.items():
+        if sign in words:
+            return ConfigError(f"vLLM refuses {path}: {words}", path=path)
     if "ValidationError" in kinds:  # pydantic's: of the engine's arguments
         return ConfigError(f"vLLM refuses the parameters of {model!r}: {words}", path="model.model_kwargs")
     hint = ""

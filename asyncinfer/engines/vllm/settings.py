@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
 from ...models import EMBEDDED_MODEL, embedded_model
+from ..local import chat_template
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ...params import ModelParams
 
 _log = logging.getLogger("asyncinfer")
@@ -32,6 +35,9 @@ _ATTENTION = {
 """Transformers' names of attention implementations -> vLLM's backends."""
 _OWN_CHOICE = {"sdpa", "eager"}
 """Implementations that vLLM replaces by kernels of its own."""
+
+
+template = chat_template.template
 
 
 @dataclass(slots=True)
@@ -77,10 +83,10 @@ def read(params: ModelParams) -> Settings:
     settings = Settings(model=model, adapter=params.adapter_model, tool_parser=params.tool_call_parser)
     settings.chat_template = template(params.chat_template)
     arguments = settings.arguments
-    arguments["model"] = str(embedded_model("hf")) if model == EMBEDDED_MODEL else _path(model)
+    arguments["model"] = str(embedded_model("hf")) if model == EMBEDDED_MODEL else _path(model, "model_name")
     arguments["dtype"] = _dtype(params.torch_dtype_str, "model.torch_dtype_str")
     if params.tokenizer_name:
-        arguments["tokenizer"] = _path(params.tokenizer_name)
+        arguments["tokenizer"] = _path(params.tokenizer_name, "tokenizer_name")
     if params.model_max_length is not None:
         arguments["max_model_len"] = params.model_max_length
     if params.trust_remote_code:
@@ -103,16 +109,16 @@ def read(params: ModelParams) -> Settings:
     return settings
 
 
-def template(given: str | None) -> str | None:
-    """Jinja source, given as such or as the name of a file."""
-    if given and "{" not in given and Path(given).is_file():
-        return Path(given).read_text(encoding="utf-8")
-    return given
-
-
-def _path(name: str) -> str:
+def _path(name: str, field_name: str) -> str:
+    """A folder or file, or an id of the Hub (``name`` or ``owner/name``)."""
     local = Path(name).expanduser()
-    return str(local) if local.exists() else name
+    if local.exists():
+        return str(local)
+    if name.startswith((".", "/", "~")):
+        raise ConfigError(
+            f"model.{field_name} is {name!r}: there is no such file or folder", path=f"model.{field_name}"
+        )
+    return name
 
 
 def _ignored(name: str, why: str) -> None:
@@ -259,6 +265,16 @@ def _device_map(settings: Settings, value: Any) -> None:
     _devices(settings, value)
 
 
+def _elsewhere(name: str, field_name: str) -> Callable[[Settings, Any], None]:
+    """Two places to say one thing: which of them counted would be anybody's guess."""
+
+    def refuse(settings: Settings, value: Any) -> None:  # noqa: ARG001 -- one shape for all
+        path = f"model.model_kwargs.{name}"
+        raise ConfigError(f"{path} is {value!r}; say it as model.{field_name}", path=path)
+
+    return refuse
+
+
 _OWN = {
     "verbose": _verbose,
     "filename": _filename,
@@ -271,5 +287,6 @@ _OWN = {
     "quantization_config": _quantization,
     "lora_modules": _lora_modules,
     "tool_call_parser": _tool_parser,
+    "model": _elsewhere("model", "model_name"),
 }
 """``model_kwargs`` that are no field of ``AsyncEngineArgs``, or are written differently there."""

@@ -349,16 +349,14 @@ class Call:
                 )
 
     def _usage(self) -> Usage:
-        known = self._fold.usage
-        if known is not None and (self._state == _DONE or (known.output_tokens and self._fold.finished)):
+        fold = self._fold
+        known = fold.usage
+        if known is not None and (self._state == _DONE or (known.output_tokens and fold.finished)):
             return known
-        output = self._fold.estimated_output()
-        if known is not None:  # as far as it was told, and some tell as they go
-            return replace(known, output_tokens=max(known.output_tokens, output), source="estimated")
         if self._source is None:
             return Usage(source="estimated")
-        prompt = self._engine.estimate_input(self.request)
-        return Usage(input_tokens=prompt, output_tokens=output, source="estimated")
+        known = known or Usage(input_tokens=self._engine.estimate_input(self.request))
+        return replace(known, output_tokens=max(known.output_tokens, fold.estimated_output()), source="estimated")
 
     # -- results -----------------------------------------------------------------------------------------------------
 

@@ -157,7 +157,7 @@ async def conversations_are_never_changed(subject: Subject) -> None:
             await subject.generate(given, generation),
             *[result async for result in subject.engine.generate_many([given], generation=generation)],
         ]
-        claim(given == before, f"the conversation was changed: it has {show(given.messages)}")
+        claim(given == before, f"the conversation was changed: {_difference(before, given)}")
         claim(generation == chosen, f"the parameters were changed: {show(generation)}")
         for completion in completions:
             if isinstance(completion, Failure):
@@ -169,3 +169,12 @@ async def conversations_are_never_changed(subject: Subject) -> None:
                 f"the conversation came back as {show(after.messages)}",
             )
             claim(completion.message.role is Role.ASSISTANT, f"the answer's role is {completion.message.role}")
+
+
+def _difference(before: Conversation, after: Conversation) -> str:
+    """The first field in which they differ."""
+    for name in type(before).model_fields:
+        was, now = getattr(before, name), getattr(after, name)
+        if was != now:
+            return f"{name} was {show(was)} and is {show(now)}"
+    return "it is no longer equal to itself"

@@ -130,7 +130,7 @@ class Subject:
 
     async def read(self, prompt: Prompt, generation: GenerationParams | None = None, **call: Any) -> Reading:
         """An answer, event by event."""
-        self.doing = f"streaming the answer to {str(prompt)[:60]!r}"
+        self.doing = f"streaming the answer to {_asked(prompt)}"
         events: list[Event] = []
         first: float | None = None
         began = perf_counter()
@@ -144,7 +144,7 @@ class Subject:
 
     async def generate(self, prompt: Prompt, generation: GenerationParams | None = None, **call: Any) -> Completion:
         """An answer, whole."""
-        self.doing = f"generating the answer to {str(prompt)[:60]!r}"
+        self.doing = f"generating the answer to {_asked(prompt)}"
         return await self.engine.generate(prompt, generation=generation or self.params(), **call)
 
     async def known(self, prompt: str) -> Completion:
@@ -183,3 +183,9 @@ async def together(jobs: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
     if errors:
         raise errors[0]
     return [results[number] for number in range(len(jobs))]
+
+
+def _asked(prompt: Prompt) -> str:
+    """A question as messages quote it: its last words, where it is a conversation."""
+    text = prompt if isinstance(prompt, str) else str(prompt.messages[-1].content if prompt.messages else "")
+    return repr(text[:60])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
@@ -161,3 +162,26 @@ def test_an_empty_report_prints():
 def test_expectations_are_immutable():
     with pytest.raises(AttributeError):
         Expectations().streams = 3
+
+
+async def test_what_was_changed_in_the_conversation_is_named():
+    class Notes(Honest):
+        async def produce(self, request):
+            request.conversation.metadata["seen"] = "by me"
+            async with aclosing(super().produce(request)) as events:
+                async for event in events:
+                    yield event
+
+    with pytest.raises(ConformanceError, match=r"metadata was \{\} and is \{'seen': 'by me'\}"):
+        await check_engine(Notes, expect=EXPECT, checks=[NAMED["conversations_are_never_changed"]])
+
+
+async def test_a_question_is_quoted_as_it_was_asked():
+    class Breaks(Honest):
+        async def produce(self, request):
+            raise EngineError("broken")
+            yield
+
+    with pytest.raises(ConformanceError) as caught:
+        await check_engine(Breaks, expect=EXPECT, checks=[NAMED["conversations_are_never_changed"]])
+    assert f"the answer to {EXPECT.prompts[0]!r}" in str(caught.value)

@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from asyncinfer import BadRequestError, ConfigError, ModelParams
 from asyncinfer.engines.vllm import adapters, failures
@@ -127,6 +128,7 @@ def test_bits_that_vllm_cannot_make():
         ("model.model_kwargs.tensor_parallel_size", {"model_kwargs": {"tensor_parallel_size": 0}}),
         ("model.model_kwargs.max_num_seqs", {"model_kwargs": {"max_num_seqs": "many"}}),
         ("model.model_kwargs.lora_modules", {"model_kwargs": {"lora_modules": "x"}}),
+        ("model.model_kwargs.lora_modules", {"model_kwargs": {"lora_modules": {"a": 5}}}),
         ("model.model_kwargs.verbose", {"model_kwargs": {"verbose": 1}}),
     ],
 )
@@ -272,11 +274,22 @@ def test_what_vllm_says_of_no_field_stays_a_bad_request():
         ("model.model_max_length", "Value error, User-specified max_model_len (9) is greater than the derived"),
         ("model.model_kwargs.quantization", "Value error, Unknown quantization method: x."),
         ("model.model_kwargs.attention_backend", "Unknown attention backend: 'X'."),
+        ("model.model_kwargs.reasoning_parser", "Reasoning parser 'x' not found."),
     ],
 )
 def test_what_is_wrong_with_the_model_names_its_field(path, message):
     error = failures.while_loading(ValueError(message), "m")
     assert isinstance(error, ConfigError) and error.path == path
+
+
+def test_what_pydantic_refuses_names_its_argument():
+    class Config(BaseModel):
+        block_size: int
+
+    with pytest.raises(ValidationError) as caught:
+        Config(block_size="x")
+    error = failures.while_loading(caught.value, "m")
+    assert isinstance(error, ConfigError) and error.path == "model.model_kwargs.block_size"
 
 
 # -- the environment ---------------------------------------------------------------------------------------------------

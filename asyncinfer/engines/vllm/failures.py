@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from ...errors import (
     AsyncInferError,
@@ -57,6 +58,7 @@ _SIGNS = {
     "User-specified max_model_len": "model.model_max_length",
     "Unknown quantization method": "model.model_kwargs.quantization",
     "Unknown attention backend": "model.model_kwargs.attention_backend",
+    "Reasoning parser": "model.model_kwargs.reasoning_parser",
 }
 """What vLLM says of an argument -> where that was said to us."""
 _MEMORY = ("out of memory", "OutOfMemoryError", "No available memory", "larger than the available KV cache")
@@ -120,13 +122,20 @@ def while_loading(error: BaseException, model: str) -> AsyncInferError:
         if sign in words:
             return ConfigError(f"vLLM refuses {path}: {words}", path=path)
     if "ValidationError" in kinds:  # pydantic's: of the engine's arguments
-        return ConfigError(f"vLLM refuses the parameters of {model!r}: {words}", path="model.model_kwargs")
+        return ConfigError(f"vLLM refuses the parameters of {model!r}: {words}", path=_place(error))
     hint = ""
     if any(sign in words for sign in _MEMORY):
         hint = "; a smaller model_max_length, max_num_seqs or gpu_memory_utilization needs less memory"
     elif "Engine core initialization failed" in words:
         hint = '; the engine process says why on stderr (model_kwargs={"verbose": True} shows all of it)'
     return EngineError(f"vLLM cannot load {model!r}: {words}{hint}", provider=NAME)
+
+
+def _place(error: BaseException) -> str:
+    """Where pydantic says the first fault is: the configurations of vLLM are made of its engine's arguments."""
+    faults: Any = getattr(error, "errors", list)()
+    at = faults[0].get("loc") if faults else None
+    return ".".join(["model.model_kwargs", *map(str, at or ())])
 
 
 def too_long(tokens: int, limit: int) -> ContextLengthError:

@@ -248,7 +248,7 @@ def _quantization(settings: Settings, value: Any) -> None:
 
 
 def _lora_modules(settings: Settings, value: Any) -> None:
-    if isinstance(value, dict):
+    if isinstance(value, dict) and all(isinstance(path, (str, Path)) for path in value.values()):
         pairs = [(str(name), str(path)) for name, path in value.items()]
     elif isinstance(value, list) and all(isinstance(item, str) and "=" in item for item in value):
         pairs = [(item.split("=", 1)[0], item.split("=", 1)[1]) for item in value]

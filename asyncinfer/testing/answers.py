@@ -6,7 +6,9 @@ from functools import partial
 from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
-from .. import Conversation, Failure, Finish, Message, ReasoningDelta, Role, Start, UsageUpdate
+import anyio
+
+from .. import Conversation, Failure, Finish, Message, ReasoningDelta, Role, Start, TextDelta, UsageUpdate
 from .subject import together
 from .verdict import ConformanceError, NotApplicable, claim, show
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 _TOO_QUICK = 0.02
 """Seconds of decoding below which the clock cannot tell a stream from a burst."""
+_PAUSES = 5
+_PAUSE = 0.08
+"""Seconds for which a slow reader stops."""
 
 
 async def text_is_the_fold_of_events(subject: Subject) -> None:
@@ -61,6 +66,25 @@ async def generate_is_the_fold_of_stream(subject: Subject) -> None:
             reading.completion.finish_reason is whole.finish_reason,
             f"generate ends by {whole.finish_reason}, stream by {reading.completion.finish_reason}",
         )
+
+
+async def a_slow_reader_loses_nothing(subject: Subject) -> None:
+    """Who stops between two pieces of the answer still sees all of it, and nothing twice."""
+    subject.needs_same_answers()
+    prompt = subject.expect.prompts[0]
+    whole, text, pauses = await subject.known(prompt), "", 0
+    subject.doing = f"reading the answer to {show(prompt)} slowly"
+    async with subject.engine.stream(prompt, generation=subject.params()) as stream:
+        async for event in stream.events():
+            if type(event) is not TextDelta or event.index:
+                continue
+            text += event.text
+            if pauses < _PAUSES:
+                pauses += 1
+                await anyio.sleep(_PAUSE)
+        completion = await stream.completion()
+    for how, seen in (("the events say", text), ("the completion says", completion.text)):
+        claim(seen == whole.text, f"read slowly, {how} {show(seen)}, not {show(whole.text)}")
 
 
 async def known_answers_are_given(subject: Subject) -> None:

@@ -87,6 +87,7 @@ CHECKS: tuple[Check, ...] = tuple(
     for run in (
         answers.text_is_the_fold_of_events,
         answers.generate_is_the_fold_of_stream,
+        answers.a_slow_reader_loses_nothing,
         answers.known_answers_are_given,
         answers.the_first_token_is_seen_before_the_last_is_made,
         answers.many_rows_keep_their_order,

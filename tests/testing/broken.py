@@ -158,6 +158,20 @@ class MixesStreams(_Crosstalk):
     pass
 
 
+@breaks("a_slow_reader_loses_nothing")
+class DropsWhatNobodyWaitsFor(Honest):
+    async def produce(self, request: Request) -> AsyncGenerator[Event]:
+        async with aclosing(super().produce(request)) as events:
+            late = False
+            async for event in events:
+                if late and type(event) is TextDelta:
+                    late = False
+                    continue
+                began = time.monotonic()
+                yield event
+                late = time.monotonic() - began > 0.05
+
+
 @breaks("many_streams_at_once_are_each_correct")
 class LosesTextWhenBusy(Honest):
     async def decode(self, request: Request) -> AsyncGenerator[Event]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AsyncInferError, ConfigError
@@ -16,7 +17,7 @@ from .base import Engine
 from .relay import Relay, first_events, worth_another
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from ..events import Event
     from ..limits import Limits
@@ -119,16 +120,21 @@ class ReplicatedEngine(Engine):
     seconds. Closing this engine closes the replicas.
 
     Raises:
-        ConfigError: no engines.
+        ConfigError: no engines, or something else among them.
     """
 
     name = "replicated"
     keeps_clocks = True
 
     def __init__(self, engines: Sequence[Engine]) -> None:
-        if not engines:
-            raise ConfigError("a ReplicatedEngine needs at least one engine", path="engines")
+        if isinstance(engines, Engine) or not isinstance(engines, Iterable):
+            raise ConfigError(f"engines is a list of engines, not {type(engines).__name__}", path="engines")
         self.engines = list(engines)
+        if not self.engines:
+            raise ConfigError("a ReplicatedEngine needs at least one engine", path="engines")
+        for at, engine in enumerate(self.engines):
+            if not isinstance(engine, Engine):
+                raise ConfigError(f"engines[{at}] is no engine but {type(engine).__name__}", path=f"engines[{at}]")
         self.takes_prompts = all(engine.takes_prompts for engine in self.engines)
         slots = [engine.slots for engine in self.engines if engine.slots is not None]
         if len(slots) == len(self.engines):

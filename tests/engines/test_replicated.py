@@ -187,6 +187,15 @@ def test_no_engines() -> None:
         ReplicatedEngine([])
 
 
+@pytest.mark.parametrize(
+    ("given", "path"), [(None, "engines"), (ScriptedEngine(echo), "engines"), ("ab", "engines[0]"), ([1], "engines[0]")]
+)
+def test_what_are_no_engines(given: Any, path: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ReplicatedEngine(given)
+    assert caught.value.path == path
+
+
 # -- devices -----------------------------------------------------------------------------------------------------------
 
 

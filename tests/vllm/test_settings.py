@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from asyncinfer import BadRequestError, ConfigError, ModelParams
-from asyncinfer.engines.vllm import adapters, failures
+from asyncinfer.engines.vllm import adapters, failures, sampling
 from asyncinfer.engines.vllm import arguments as arguments_of
 from asyncinfer.engines.vllm.arguments import _binding, _dividing, _heads, _parallel, _quantized
 from asyncinfer.engines.vllm.settings import read
@@ -230,6 +230,12 @@ def test_the_model_has_one_name():
     with pytest.raises(ConfigError, match=r"model\.model_name") as caught:
         settings(model_name="m/n", model_kwargs={"model": "x/y"})
     assert caught.value.path == "model.model_kwargs.model"
+
+
+def test_a_tool_that_says_nothing_of_arguments_is_called_with_none():
+    form = sampling._one_call([{"type": "function", "function": {"name": "ping"}}])["format"]
+    schema = form["content"]["json_schema"]["properties"]["arguments"]
+    assert (schema["properties"], schema["additionalProperties"]) == ({}, False)
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------

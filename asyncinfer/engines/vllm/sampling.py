@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ..local.answer import TOOL_CLOSE, TOOL_OPEN
+from ..local.ask import arguments
 
 if TYPE_CHECKING:
     from ..local.ask import Ask
@@ -78,7 +79,7 @@ def _one_call(tools: list[dict[str, Any]]) -> dict[str, Any]:
             "type": "object",
             "properties": {
                 "name": {"const": tool["function"]["name"]},
-                "arguments": tool["function"].get("parameters") or {"type": "object"},
+                "arguments": arguments(tool),
             },
             "required": ["name", "arguments"],
         }

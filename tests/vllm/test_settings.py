@@ -233,9 +233,12 @@ def test_the_model_has_one_name():
 
 
 def test_a_tool_that_says_nothing_of_arguments_is_called_with_none():
-    form = sampling._one_call([{"type": "function", "function": {"name": "ping"}}])["format"]
-    schema = form["content"]["json_schema"]["properties"]["arguments"]
-    assert (schema["properties"], schema["additionalProperties"]) == ({}, False)
+    ping = {"type": "function", "function": {"name": "ping"}}
+    form = sampling._one_call([ping])["format"]["content"]
+    assert form == {"type": "const_string", "value": '{"name": "ping", "arguments": {}}'}
+    open_to_all = {"type": "function", "function": {"name": "any", "parameters": {"type": "object"}}}
+    both = sampling._one_call([ping, open_to_all])["format"]["content"]["elements"]
+    assert [one["type"] for one in both] == ["const_string", "json_schema"]
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------

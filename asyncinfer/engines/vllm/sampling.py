@@ -74,23 +74,22 @@ def shape(ask: Ask) -> Any:
 
 def _one_call(tools: list[dict[str, Any]]) -> dict[str, Any]:
     """The "hermes" markup around one call, as xgrammar's structural tag."""
-    calls = [
-        {
-            "type": "object",
-            "properties": {
-                "name": {"const": tool["function"]["name"]},
-                "arguments": arguments(tool),
-            },
-            "required": ["name", "arguments"],
-        }
-        for tool in tools
-    ]
+    calls = [_call(tool["function"]["name"], arguments(tool)) for tool in tools]
     return {
         "type": "structural_tag",
         "format": {
             "type": "tag",
             "begin": f"{TOOL_OPEN}\n",
-            "content": {"type": "json_schema", "json_schema": {"anyOf": calls} if len(calls) > 1 else calls[0]},
+            "content": {"type": "or", "elements": calls} if len(calls) > 1 else calls[0],
             "end": f"\n{TOOL_CLOSE}",
         },
     }
+
+
+def _call(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    if not schema.get("properties") and schema.get("additionalProperties") is False:
+        # To the letter: a schema leaves room for blanks, and a model that wants to say more would go on with them.
+        return {"type": "const_string", "value": json.dumps({"name": name, "arguments": {}}, ensure_ascii=False)}
+    properties = {"name": {"const": name}, "arguments": schema}
+    called = {"type": "object", "properties": properties, "required": ["name", "arguments"]}
+    return {"type": "json_schema", "json_schema": called}

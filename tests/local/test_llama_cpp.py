@@ -31,12 +31,14 @@ from tests.embedded import (  # noqa: F401 -- the tests among them run here
     COUNT,
     COUNTED,
     LONG,
+    SUM,
     WEATHER,
     events_of,
     params,
     test_a_dropped_engine_stops_its_threads,
     test_a_schema_as_values_or_as_text_shapes_an_answer_that_wants_to_be_another,
     test_a_tool_is_called_and_its_result_is_read,
+    test_a_tool_that_must_be_called,
     test_an_early_exit_reports_the_prompt_it_paid_for,
     test_an_engine_that_was_cancelled_while_loading_can_be_used_later,
     test_an_image_is_refused_not_dropped,
@@ -299,8 +301,11 @@ async def test_a_forced_shape_is_no_thought(make):
     async with make(params={"chat_template": template}) as engine:
         yes = params(guided_decoding=GuidedDecodingParams(choice=["yes", "no"]))
         completion = await engine.generate("Is it?", generation=yes)
+        called = await engine.generate(SUM, tools=[WEATHER], generation=params(tool_choice="required"))
     assert completion.text in ("yes", "no")
     assert not completion.message.reasoning_content
+    assert called.message.tool_calls[0].function.name == "get_weather"
+    assert not called.message.reasoning_content
 
 
 # -- leaving early -----------------------------------------------------------------------------------------------------

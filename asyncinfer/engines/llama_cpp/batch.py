@@ -149,7 +149,7 @@ class BatchBinding:
         except BaseException:
             self._forget(parts)
             raise
-        thinks = ask.prompt is None and not ask.guided and THINK_CLOSE in library.template
+        thinks = ask.prompt is None and ask.free and THINK_CLOSE in library.template
         running.answer = Answer(
             ask.stop,
             tools=bool(ask.tools),
@@ -291,7 +291,7 @@ class BatchBinding:
         scores = None
         if one.ask.logprobs is not None:
             scores = library.logits(one.row).copy()  # sampling changes them in place
-        if one.made < one.ask.min_tokens and not one.ask.guided:  # a shape that is complete allows nothing but the end
+        if one.made < one.ask.min_tokens and one.ask.free:  # a shape that is complete allows nothing but the end
             library.forbid_ending(one.row, one.ask.stop_ids)
         token = library.sample(one.chain, one.row)
         one.made += 1

@@ -22,7 +22,8 @@ from ...events import (
     Usage,
     UsageUpdate,
 )
-from .grammar import shape
+from ..local.answer import Answer
+from .forced import forced
 
 if TYPE_CHECKING:
     from ..local.ask import Ask
@@ -61,26 +62,33 @@ def request_body(ask: Ask, context: int) -> dict[str, Any]:
     if ask.logprobs is not None or ask.stop_ids:  # the entry of a token says its id
         body["logprobs"] = True
         body["top_logprobs"] = max(1, ask.logprobs or 0)  # with none there are no entries at all
+    grammar = forced(ask)
+    if grammar is not None:
+        body["grammar"] = grammar
+        body["reasoning_format"] = "none"  # what is forced is no thought, even where the template opens one
     if ask.prompt is not None:
         _as_completion(body, ask)
         return body
-    if ask.tools and ask.stop_ids:
+    told = dict(ask.template_kwargs)
+    if ask.tools and ask.must_call:
+        told["tools"] = ask.tools  # for the template alone: the server itself lets a model talk before it calls
+    elif ask.tools:
+        _offer(body, ask)
+    if told:
+        body["chat_template_kwargs"] = told
+    return body
+
+
+def _offer(body: dict[str, Any], ask: Ask) -> None:
+    """Tools that the model may call. Raises `ConfigError`."""
+    if ask.stop_ids:
         raise ConfigError(
             "xllamacpp does not say the ids of tokens where tools are offered, and so cannot stop at stop_token_ids; "
             "use stop_strings, or model_kwargs={'binding': 'llama-cpp-python'}",
             path="generation.stop_token_ids",
         )
-    if ask.tools:
-        body["tools"] = ask.tools
-        body["tool_choice"] = "required" if ask.must_call else "auto"
-    if ask.schema is not None:
-        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": ask.schema}}
-    grammar = shape(ask)
-    if grammar is not None:
-        body["grammar"] = grammar
-    if ask.template_kwargs:
-        body["chat_template_kwargs"] = ask.template_kwargs
-    return body
+    body["tools"] = ask.tools
+    body["tool_choice"] = "auto"
 
 
 def _with_images(ask: Ask) -> list[dict[str, Any]]:
@@ -115,11 +123,6 @@ def _as_completion(body: dict[str, Any], ask: Ask) -> None:
     body["prompt"] = ask.prompt
     if "top_logprobs" in body:
         body["n_probs"] = body.pop("top_logprobs")
-    if ask.schema is not None:
-        body["json_schema"] = ask.schema
-    grammar = shape(ask)
-    if grammar is not None:
-        body["grammar"] = grammar
 
 
 # -- what comes out ----------------------------------------------------------------------------------------------------
@@ -208,10 +211,12 @@ class ChunkReader:
         stopped: one of the request's own stop tokens has ended it, which the server does not know: stop it there.
     """
 
-    __slots__ = ("_ask", "_made", "_progress", "_started", "finished", "stopped")
+    __slots__ = ("_ask", "_call", "_made", "_progress", "_started", "finished", "stopped")
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
+        # A call that the server was not told of comes as text.
+        self._call = Answer((), tools=True, thinks=False, thinking=False) if ask.must_call else None
         self._started = False
         self._progress: _Progress | None = None
         self._made = 0
@@ -264,7 +269,9 @@ class ChunkReader:
             logprobs = self._wanted(logprobs)
         if delta.reasoning_content:
             events.append(ReasoningDelta(delta.reasoning_content))
-        if delta.content or logprobs:
+        if self._call is not None:
+            events += self._called(delta.content or "", logprobs or [])
+        elif delta.content or logprobs:
             events.append(TextDelta(delta.content or "", logprobs=logprobs))
         for call in delta.tool_calls or ():
             function = call.function
@@ -280,7 +287,16 @@ class ChunkReader:
             self.finished = True
             matched = (verbose.stopping_word or None) if verbose is not None else None
             reason = _REASONS.get(choice.finish_reason, FinishReason.UNKNOWN)
+            if self._call is not None:
+                events += self._call.close()
+                if self._call.calls and reason is FinishReason.STOP:
+                    reason = FinishReason.TOOL_CALLS
             events.append(Finish(reason, matched=matched, raw=choice.finish_reason))
+
+    def _called(self, text: str, logprobs: list[dict[str, Any]]) -> list[Event]:
+        assert self._call is not None
+        events = [event for entry in logprobs[:-1] for event in self._call.feed_text("", entry)]
+        return events + self._call.feed_text(text, logprobs[-1] if logprobs else None)
 
     def _stop(self, token: int, events: list[Event]) -> None:
         self.finished = self.stopped = True

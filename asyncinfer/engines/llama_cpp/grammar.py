@@ -1,9 +1,8 @@
 """A choice or a regular expression as a GBNF grammar, the notation of llama.cpp (grammars/README.md there).
 
-JSON Schemas become grammars in `schema` for llama-cpp-python, and inside llama-server for xllamacpp; these two shapes
-are compiled here, so that both bindings take the same patterns and refuse the same ones. (A grammar that llama.cpp's
-other grammar engine cannot compile is silently not enforced; what is compiled here is plain GBNF, whose errors are
-reported.)
+Compiled here, and JSON Schemas in `schema`, so that both bindings take the same shapes and refuse the same ones. (A
+grammar that llama.cpp's other grammar engine cannot compile is silently not enforced; this is plain GBNF, whose errors
+are reported.)
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ from ...errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ..local.ask import Ask
-
 _PATH = "generation.guided_decoding.regex"
 
 _CLASSES = {"d": "0-9", "w": "0-9A-Za-z_", "s": " \\t\\n\\r"}
@@ -26,13 +23,6 @@ _WRITTEN = '"\\\t\n\r'
 """What stands in a JSON string as two characters. (Other control characters, which need six, are left out.)"""
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "0": "\0"}
 _MAX_REPEAT = 2000
-
-
-def shape(ask: Ask) -> str | None:
-    """The grammar of a request whose answer must have a shape, other than a JSON schema. Raises `ConfigError`."""
-    if ask.choice is not None:
-        return from_choice(ask.choice)
-    return from_regex(ask.regex) if ask.regex is not None else ask.grammar
 
 
 def from_choice(choices: Iterable[str]) -> str:

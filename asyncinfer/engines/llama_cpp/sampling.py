@@ -1,18 +1,14 @@
-"""Binding b: the samplers of one answer, as llama.cpp chains them; and the grammars it is held to.
+"""Binding b: the samplers of one answer, as llama.cpp chains them.
 
 Rule: called by the decoder's thread only.
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError
-from ..local.answer import TOOL_CLOSE, TOOL_OPEN
-from ..local.ask import arguments
-from .grammar import escaped, shape
-from .schema import Schemas, from_schema
+from .forced import forced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +51,7 @@ def _stages(lib: Any, vocab: Any, ask: Ask, prompt: Sequence[int], n_vocab: int,
         for token in prompt:  # as llama-server does
             lib.llama_sampler_accept(penalties, token)
         yield penalties
-    grammar = _grammar(ask)
+    grammar = forced(ask)
     if grammar is not None:
         compiled = lib.llama_sampler_init_grammar(vocab, grammar.encode(), b"root")
         if not compiled:
@@ -72,24 +68,6 @@ def _stages(lib: Any, vocab: Any, ask: Ask, prompt: Sequence[int], n_vocab: int,
         yield lib.llama_sampler_init_min_p(ask.min_p, 1)
     yield lib.llama_sampler_init_temp(ask.temperature)
     yield lib.llama_sampler_init_dist(lib.LLAMA_DEFAULT_SEED if ask.seed is None else ask.seed & 0xFFFFFFFF)
-
-
-def _grammar(ask: Ask) -> str | None:
-    if ask.schema is not None:
-        return from_schema(ask.schema)
-    if not ask.must_call or not ask.tools:
-        return shape(ask)
-    return Schemas().grammar(lambda schemas: _call(schemas, ask.tools or []))
-
-
-def _call(schemas: Schemas, tools: list[dict[str, Any]]) -> str:
-    """One call of one of the tools, in the markup that `Answer` reads."""
-    calls = []
-    for tool in tools:
-        name = json.dumps(tool["function"]["name"], ensure_ascii=False)
-        begin = f'{TOOL_OPEN}\n{{"name": {name}, "arguments": '
-        calls.append(f'"{escaped(begin)}" {schemas.add(arguments(tool))} "}}\\n{TOOL_CLOSE}"')
-    return " | ".join(calls)
 
 
 def logprob_entry(piece: Callable[[int], bytes], scores: Any, token: int, alternatives: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A JSON Schema as a GBNF grammar, for the binding whose own converter is an old copy of llama.cpp's.
+"""A JSON Schema as a GBNF grammar; the converters of the two bindings differ, and enforce less.
 
 What a grammar cannot say (``not``, ``if``, ``uniqueItems``, bounds of fractions ...) is left out: the answer is checked
 against the whole schema when it is complete. Between the parts of a JSON text stands one space, or a new line and its

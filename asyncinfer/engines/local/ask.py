@@ -73,6 +73,11 @@ class Ask:
         """Whether the answer's shape is prescribed."""
         return any(shape is not None for shape in (self.schema, self.regex, self.choice, self.grammar))
 
+    @property
+    def free(self) -> bool:
+        """Whether the model may say anything. What is forced, a shape or a call, leaves no room for a thought."""
+        return not (self.guided or (self.must_call and self.tools))
+
 
 def read(request: Request, *, images: bool = False) -> Ask:
     """The plain values of a request, whose files have been read.

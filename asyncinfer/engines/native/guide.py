@@ -105,7 +105,7 @@ class Guides:
             ConfigError: there is no such shape; ``path`` names the field.
             MissingDependencyError: llguidance is not installed.
         """
-        if not ask.guided and not (ask.must_call and ask.tools):
+        if ask.free:
             return None
         field, grammar = _grammar(ask, _library())
         with self._lock:

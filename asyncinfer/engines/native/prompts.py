@@ -61,7 +61,7 @@ class Prompts:
             bare = isinstance(ask.prompt, str)
             text = ask.prompt if isinstance(ask.prompt, str) else self._render(ask)
             # An answer whose shape is prescribed begins with it, and has no thought in it that could end.
-            thinks = not bare and not ask.guided and THINK_CLOSE in str(self._template)
+            thinks = not bare and ask.free and THINK_CLOSE in str(self._template)
             tokens, inputs = self._tokenize(text, ask, bare=bare)
         room = self.room if self._loaded.model.config.is_encoder_decoder else self.room - len(tokens)
         if room < 1 or not tokens:

@@ -135,7 +135,7 @@ class Reader:
         answer = Answer(
             (),  # vLLM finds them
             tools=bool(self._ask.tools) and not (parsing is not None and parsing.tools),
-            thinks=prompt.thinks and not (parsing is not None and parsing.reasons),
+            thinks=prompt.thinks and self._ask.free and not (parsing is not None and parsing.reasons),
             thinking=prompt.thinking,
         )
         return _Choice(answer, parsing.begin() if parsing is not None else None)

@@ -33,7 +33,6 @@ def _formatter() -> logging.Formatter:
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.stdlib.ExtraAdder(),
         ],
     )
 

@@ -6,6 +6,7 @@ are the pipeline's (`engines.call`).
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import EngineClosedError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ..limits import RateHeaders
     from ..request import Request
     from ..scheduling.limiter import Ticket
+
+_log = logging.getLogger("asyncinfer")
 
 
 class Source(Protocol):
@@ -103,7 +106,7 @@ class IteratorSource:
             finally:
                 self._pulling = None
                 if self._aborted:
-                    self._loop.spawn(self.aclose)
+                    self._loop.spawn(self._let_go)
         raise EngineClosedError("the stream was aborted before its end")
 
     def abort(self) -> None:
@@ -113,7 +116,13 @@ class IteratorSource:
         if self._pulling is not None:
             self._pulling.cancel()
         else:
-            self._loop.spawn(self.aclose)
+            self._loop.spawn(self._let_go)
+
+    async def _let_go(self) -> None:
+        try:
+            await self.aclose()
+        except Exception:  # noqa: BLE001 -- nobody awaits this, and on trio it would end the whole program
+            _log.exception("an engine's generator failed while it was closed")
 
     async def aclose(self) -> None:
         close: Any = getattr(self._events, "aclose", None)

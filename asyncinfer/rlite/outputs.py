@@ -124,7 +124,7 @@ def _output(index: int, choice: Choice, *, with_stop: bool) -> CompletionOutput:
 
 def _id(entry: dict[str, Any]) -> int | None:
     """The token's id, which engines report under one of two names."""
-    number = entry.get("id", entry.get("token_id"))
+    number = entry.get("id")
     return number if isinstance(number, int) else None
 
 

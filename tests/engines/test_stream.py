@@ -11,6 +11,7 @@ import pytest
 
 from asyncinfer import (
     AsyncInferError,
+    Engine,
     EngineClosedError,
     EngineError,
     Finish,
@@ -366,3 +367,18 @@ async def test_n_choices() -> None:
         completion = await stream.completion()
     assert [choice.text for choice in completion.choices] == ["a0", "b1b2"]
     assert [choice.finish_reason for choice in completion.choices] == ["stop", "length"]
+
+
+async def test_a_generator_that_fails_while_it_is_closed_ends_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    class Untidy(Engine):
+        async def produce(self, request: Any) -> Any:
+            try:
+                yield TextDelta("a")
+                await anyio.sleep(10)
+            finally:
+                raise RuntimeError("the bin is full")
+
+    async for _ in Untidy().stream("hi"):
+        break
+    await settle()
+    assert "the bin is full" in caplog.text

@@ -11,10 +11,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from asyncinfer import ModelParams, TextDelta
+from asyncinfer import GenerationParams, InferenceConfig, ModelParams, TextDelta
 from asyncinfer.engines.local.engine import LocalEngine
 from asyncinfer.engines.worker import Feed, in_thread
-from asyncinfer.errors import EngineClosedError, EngineError
+from asyncinfer.errors import EngineClosedError, EngineError, UnsupportedParameterError
 from asyncinfer.events import Finish, FinishReason, Start
 
 pytestmark = pytest.mark.anyio
@@ -210,3 +210,19 @@ async def test_a_dropped_engine_closes_its_worker(breaks, caplog):
     with anyio.fail_after(5):
         while ("it is still inside" not in caplog.text) if breaks else ("closed 1" not in told):
             await anyio.sleep(0.001)
+
+
+async def test_what_was_settled_by_loading_is_not_silently_ignored_in_a_call(caplog):
+    def other(strict, **fields):
+        sampling = GenerationParams(strict_params=strict)
+        return InferenceConfig(model=ModelParams(**fields), generation=sampling)
+
+    async with GatedEngine(loads_at_once=True) as engine:
+        with pytest.raises(UnsupportedParameterError, match="make another engine") as caught:
+            await engine.generate("hi", inference_config=other(True, model_name="elsewhere"))
+        assert caught.value.path == "model.model_name"
+        for _ in range(2):
+            await engine.generate("hi", inference_config=other(False, model_max_length=7))
+        assert caplog.text.count("model.model_max_length") == 1
+        same = other(True, model_name="here", chat_template_kwargs={"a": 1}, enable_liger_kernel=True)
+        assert (await engine.generate("hi", inference_config=same)).text == "1"

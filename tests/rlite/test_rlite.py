@@ -407,11 +407,10 @@ async def test_a_bad_prompt_is_named_by_its_number(scripted):
     assert caught.value.path == "prompts[0].image"
 
 
-@pytest.mark.parametrize("key", ["id", "token_id"])
-async def test_token_ids_under_either_of_their_names(scripted, key):
+async def test_token_ids_are_those_of_the_log_probabilities(scripted):
     from asyncinfer import Finish, FinishReason, Start, TextDelta
 
-    entry = {"token": "a", "logprob": -0.5, key: 7, "top_logprobs": [{"token": "b", "logprob": -0.1, key: 9}]}
+    entry = {"token": "a", "logprob": -0.5, "id": 7, "top_logprobs": [{"token": "b", "logprob": -0.1, "id": 9}]}
     engine = scripted(OneAtATime([Start(), TextDelta("a", logprobs=[entry]), Finish(FinishReason.STOP)]))
     ((one,),) = [output.outputs for output in await engine.generate(["x"], {"logprobs": 1})]
     assert one.token_ids == [7]

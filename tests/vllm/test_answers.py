@@ -129,6 +129,14 @@ async def test_a_regular_expression_a_choice_and_a_grammar(engine):
     assert re.fullmatch("a[b-d]e", (await engine.generate(COUNT, generation=guided)).text)
 
 
+async def test_a_shape_that_no_answer_can_have_is_named(engine):
+    """vLLM takes it, and breaks the answer off."""
+    with pytest.raises(ConfigError) as caught:
+        await engine.generate(COUNT, generation=params(guided_decoding=GuidedDecodingParams(grammar="root ::= root")))
+    assert caught.value.path == "generation.guided_decoding"
+    assert (await engine.generate(COUNT)).text == COUNTED
+
+
 async def test_what_is_wrong_in_one_request_harms_nobody(engine):
     for wrong in (
         params(guided_decoding=GuidedDecodingParams(grammar="root ::= ((")),

@@ -14,12 +14,13 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from ...errors import EngineClosedError, EngineError
+from ...errors import EngineClosedError, EngineError, UnsupportedParameterError
 from ..base import Engine
 
 if TYPE_CHECKING:
     from ...params import GenerationParams, ModelParams, RemoteParams
     from ...request import Request
+    from ..plan import Plan
     from ..source import Source
     from .ask import Ask
 
@@ -73,6 +74,8 @@ class LocalEngine(Engine, Generic[S, W]):
     takes_prompts = True
     usual_slots = 1
     """Answers at once, where the settings do not say and the model is not loaded yet."""
+    of_a_call = frozenset({"chat_template_kwargs"})
+    """Fields of `ModelParams` that may be others in a call than they are in the engine."""
 
     def __init__(
         self,
@@ -153,6 +156,28 @@ class LocalEngine(Engine, Generic[S, W]):
 
             request = await with_data(request)
         return self.begin(worker, read(request, images=sees), request)
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _check(self, plan: Plan) -> None:
+        super()._check(plan)
+        own, asked = self.model_params, plan.template.model
+        if asked is own:
+            return
+        leave = self.of_a_call | asked.training_only
+        late = [
+            f"model.{name}"
+            for name in type(asked).model_fields
+            if name not in leave and getattr(asked, name) != getattr(own, name)
+        ]
+        if not late:
+            return
+        why = f"{', '.join(late)} cannot be another in one call, for the model is loaded once: make another engine"
+        if plan.template.generation.strict_params:
+            raise UnsupportedParameterError(why, path=late[0], provider=self.name)
+        if not self._warned.issuperset(late):
+            self._warned.update(late)
+            _log.warning("%s: %s (ignored; strict_params=True makes this an error)", self.name, why)
 
 
 class _Life(Generic[W]):

@@ -69,6 +69,7 @@ class VLLMInferenceEngine(LocalEngine["Settings", "Core"]):
     """
 
     name = "vllm"
+    of_a_call = LocalEngine.of_a_call | {"adapter_model", "chat_template", "tool_call_parser", "model_kwargs"}
     usual_slots = 256
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...errors import EngineError
+from ...errors import ConfigError, EngineError
 from ...events import (
     Event,
     Finish,
@@ -142,6 +142,13 @@ class Reader:
 
     def _finish(self, output: Any, choice: _Choice) -> Finish:
         reason = _REASONS.get(output.finish_reason)
+        if reason is None and not self._ask.free:
+            raise ConfigError(
+                "vLLM could not go on with what the answer is forced into (generation.guided_decoding, or a tool that "
+                "must be called): the shape leaves no next token, or vLLM's grammar library cannot follow it",
+                path="generation.guided_decoding",
+                provider="vllm",
+            )
         if reason is None:
             raise EngineError(f"vLLM broke the answer off ({output.finish_reason})", provider="vllm")
         if reason is FinishReason.STOP and choice.calls:
@@ -160,7 +167,7 @@ class Reader:
         text = known.decoded_token
         if text is None:
             text = self._tokenizer.decode([token])
-        return {"token": text, "logprob": float(known.logprob), "bytes": list(text.encode()), "token_id": token}
+        return {"token": text, "logprob": float(known.logprob), "bytes": list(text.encode()), "id": token}
 
 
 def _at(index: int, events: list[Event]) -> list[Event]:

@@ -7,7 +7,7 @@
 
 The embedded model is a thousand times smaller than what people use, so whatever is done around it weighs a thousand
 times more. A model that computes longer shows what is left of that; what it says does not matter, ``local.py`` makes
-it say exactly ``--tokens`` tokens. Needs ``pip install gguf numpy safetensors``.
+it say exactly ``--tokens`` tokens. gguf and safetensors are in ``pip install -e '.[bench]'``.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def main() -> None:
     if options.hidden < HEAD or options.hidden % HEAD or options.layers < 1:
         parser.error(f"--hidden must be a multiple of {HEAD}, --layers at least 1")
     count = write(options.folder, options.hidden, options.layers, options.seed)
-    print(f"{options.folder}: {count / 1e6:.0f} M parameters")
+    print(f"{options.folder}: {count / 1e6:,.1f} M parameters")
 
 
 if __name__ == "__main__":

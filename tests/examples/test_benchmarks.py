@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
 from tests.servers.provider import Fail, FakeProvider
 
@@ -76,6 +77,19 @@ def test_local(tmp_path):
     assert [row["streams"] for row in rows] == [1, 2] * (len(rows) // 2)
     assert all(row["ours_tokens_per_s"] > 0 < row["direct_tokens_per_s"] for row in rows)
     assert cells(said.splitlines()[-1])[1] == "2"
+
+
+def test_local_with_a_model_of_any_size(tmp_path):
+    """The same weights in both forms: llama.cpp loads the one, and the other has as many of them."""
+    folder = tmp_path / "model"
+    said = run("random_model", folder, "--hidden", 128, "--layers", 2, "--seed", 7)
+    assert said == f"{folder}: 0.5 M parameters\n"
+    weights = load_file(folder / "model.safetensors")
+    assert len(weights) == 2 + 9 * 2
+    assert weights["model.layers.1.mlp.down_proj.weight"].shape == (128, 384)
+    words = ("--engine", "llamacpp", "--streams", 1, "--tokens", 4, "--repeats", 1, "--json", tmp_path / "out.json")
+    run("local", *words, "--model", folder / "model-f16.gguf")
+    assert all(row["ours_tokens_per_s"] > 0 for row in json.loads((tmp_path / "out.json").read_text()))
 
 
 def test_the_web_app_serves_50_clients_and_health_checks(tmp_path):

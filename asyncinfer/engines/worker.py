@@ -99,25 +99,23 @@ class _Bridge:
         self._deliver()
         if often and not self._looking:
             self._looking = True
-            self._come_back()
+            try:
+                self._loop.repeat(_TICK, self._look)
+            except LoopClosed:  # it is about to end, and nobody is left to read
+                self._looking = False
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
+        """Deliver what is there; whether to look again."""
         now = self._loop.time()
         if not self._mail and now - self._found > _OFTEN:
             self._looking = False
             if not self._mail:
-                return
+                return False
             self._looking = True  # posted between the two lines, perhaps by one who saw that the loop comes by itself
         if self._mail:
             self._found = now
             self._deliver()
-        self._come_back()
-
-    def _come_back(self) -> None:
-        try:
-            self._loop.later(_TICK, self._look)
-        except LoopClosed:  # it is about to end, and nobody is left to read
-            self._looking = False
+        return True
 
     def _deliver(self) -> None:
         mail = self._mail

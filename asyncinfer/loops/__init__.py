@@ -102,6 +102,10 @@ class Loop:
         """Call ``fn`` after ``delay`` seconds; on the loop's own thread only."""
         raise NotImplementedError
 
+    def repeat(self, pause: float, fn: Callable[[], bool]) -> None:
+        """Call ``fn`` every ``pause`` seconds until it returns False; on the loop's own thread only."""
+        raise NotImplementedError
+
     def spawn(self, async_fn: Callable[..., Awaitable[None]], *args: object) -> None:
         """Run a background task with no task group; it must not raise. The loop keeps it alive."""
         raise NotImplementedError

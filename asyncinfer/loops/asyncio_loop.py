@@ -138,6 +138,15 @@ class AsyncioLoop(Loop):
     def later(self, delay: float, fn: Callable[[], object]) -> Timer:
         return self._alive().call_later(delay, fn)
 
+    def repeat(self, pause: float, fn: Callable[[], bool]) -> None:
+        loop = self._alive()
+
+        def ring() -> None:
+            if fn():
+                loop.call_later(pause, ring)
+
+        loop.call_later(pause, ring)
+
     def spawn(self, async_fn: Callable[..., Awaitable[None]], *args: object) -> None:
         task: asyncio.Task[None] = self._alive().create_task(async_fn(*args))  # type: ignore[arg-type]
         self._tasks.add(task)

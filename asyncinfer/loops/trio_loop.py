@@ -124,6 +124,14 @@ class TrioLoop(Loop):
         self.spawn(ring)
         return TrioTimer(scope)
 
+    def repeat(self, pause: float, fn: Callable[[], bool]) -> None:
+        async def ring() -> None:
+            await trio.sleep(pause)
+            while fn():
+                await trio.sleep(pause)
+
+        self.spawn(ring)
+
     def spawn(self, async_fn: Callable[..., Awaitable[None]], *args: object) -> None:
         async def run() -> None:
             try:

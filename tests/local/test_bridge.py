@@ -25,8 +25,8 @@ class HandLoop(Loop):
     def soon(self, fn, *args):
         self.woken.append(fn)
 
-    def later(self, delay, fn):
-        self.timers.append((self.now + delay, fn))
+    def repeat(self, pause, fn):
+        self.timers.append((self.now + pause, fn))
 
     def run(self, until):
         """Turn the clock, waking up where it was asked for."""
@@ -38,8 +38,9 @@ class HandLoop(Loop):
                 self.now = until
                 return
             self.timers.remove(due[0])
-            self.now = due[0][0]
-            due[0][1]()
+            self.now, fn = due[0]
+            if fn():
+                self.repeat(_TICK, fn)
 
 
 class Reader:
@@ -163,10 +164,10 @@ def test_mail_that_comes_while_the_loop_stops_looking_is_not_left_behind(loop, b
 
 
 def test_a_loop_that_is_about_to_end_is_looked_at_no_more(loop, bridge, monkeypatch):
-    def closed(delay, fn):
+    def closed(pause, fn):
         raise LoopClosed("no more timers")
 
-    monkeypatch.setattr(loop, "later", closed)
+    monkeypatch.setattr(loop, "repeat", closed)
     reader = Reader()
     for _ in range(3):
         bridge.post((reader, ["a"], None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 
 import anyio
 import pytest
@@ -166,6 +167,19 @@ def test_a_wake_up_lost_in_a_dying_loop_does_not_pile_up_mail_for_ever(backend):
         feeds[0].send([TextDelta("a")])
     assert feeds[0].cancelled
     assert not feeds[0].bridge._mail
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_nothing_is_kept_of_a_loop_that_has_ended(backend):
+    async def main():
+        feed = Feed()
+        thread(feed.end, [TextDelta("a")])
+        await drain(feed)
+        return weakref.ref(feed.bridge), weakref.ref(feed.loop)
+
+    left = anyio.run(main, backend=backend)
+    gc.collect()
+    assert [one() for one in left] == [None, None]
 
 
 async def test_a_crew_runs_jobs_on_as_few_threads_as_it_can():

@@ -326,12 +326,8 @@ class Crew(Generic[J]):
                 if self._jobs.qsize() == 0:
                     self._idle += 1
 
-    def close(self, grace: float = JOIN_GRACE) -> list[J]:
-        """Take no more jobs, wait for the running ones; returns those never started. Idempotent, any thread.
-
-        Raises:
-            EngineError: a thread is still inside its library after ``grace`` seconds.
-        """
+    def close(self) -> list[J]:
+        """Take no more jobs; returns those never started, whose callers are to be told. Idempotent, any thread."""
         with self._lock:
             self._closed = True
         left: list[J] = []
@@ -344,8 +340,11 @@ class Crew(Generic[J]):
                 left.append(job)
         for _ in self._threads:
             self._jobs.put(None)
-        join_all(self._threads, grace)
         return left
+
+    def join(self, grace: float = JOIN_GRACE) -> None:
+        """Wait for the jobs that were running when it was closed; blocks. Raises as `join_all`."""
+        join_all(self._threads, grace)
 
 
 def join_all(threads: Sequence[threading.Thread], grace: float = JOIN_GRACE) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import anyio
 import pytest
 
+from asyncinfer.engines import worker
 from asyncinfer.engines.llama_cpp.batch import BatchBinding
+from asyncinfer.engines.llama_cpp.server import ServerBinding
 from asyncinfer.engines.llama_cpp.settings import Settings
 from asyncinfer.engines.llama_cpp.sight import Picture
 from asyncinfer.engines.local.ask import Ask
@@ -217,3 +221,26 @@ async def test_one_bad_picture_takes_nobody_with_it(toy):
     assert await read(good) == ALPHABET
     assert len(await read(several)) == 2 * len(ALPHABET)
     assert sorted(freed) == ["bad", "good", "good", "good"]
+
+
+async def test_who_waits_for_a_server_is_told_at_once_though_one_of_its_threads_never_comes_back(monkeypatch):
+    gate, inside = threading.Event(), threading.Event()
+
+    class Stuck:
+        def handle_chat_completions(self, body, on_chunk):
+            inside.set()
+            gate.wait()
+
+    binding = ServerBinding(Settings(model="toy", slots=1))
+    binding._server = Stuck()
+    ask(binding, "runs")
+    await in_thread(inside.wait)
+    waits = ask(binding, "waits")
+    join_all = worker.join_all
+    monkeypatch.setattr(worker, "join_all", lambda threads, _: join_all(threads, 0.05))
+    with pytest.raises(EngineError, match="did not end"):
+        await in_thread(binding.close)
+    with pytest.raises(EngineClosedError, match="before this call began"):
+        await waits.pull()
+    gate.set()
+    await in_thread(binding.close)

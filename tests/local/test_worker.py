@@ -187,7 +187,8 @@ async def test_a_crew_runs_jobs_on_as_few_threads_as_it_can():
     crew = Crew("test-crew", 3, lambda job: done.append((job, threading.current_thread().name)), lambda *_: None)
     for job in range(50):
         crew.submit(job)
-    assert await in_thread(crew.close) is not None
+    crew.close()
+    await in_thread(crew.join)
     assert {name for _, name in done} <= {f"test-crew-{number}" for number in range(3)}
     assert not [one for one in threading.enumerate() if one.name.startswith("test-crew")]
     with pytest.raises(EngineClosedError):
@@ -207,16 +208,9 @@ async def test_a_crew_gives_back_what_it_never_began():
         crew.submit(job)
     while len(began) < 2:
         await anyio.sleep(0.001)
-    left = []
-
-    async def close():
-        left.extend(await in_thread(crew.close))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(close)
-        while crew._jobs.qsize() != 2:  # one farewell for each thread
-            await anyio.sleep(0.001)
-        gate.set()
+    left = crew.close()
+    gate.set()
+    await in_thread(crew.join)
     assert sorted(began + left) == [0, 1, 2, 3, 4]
     assert len(began) == 2
 
@@ -235,6 +229,7 @@ async def test_a_job_that_raises_takes_nobody_with_it():
     while len(done) < 2:
         await anyio.sleep(0.001)
     crew.close()
+    crew.join()
     assert died == [(1, KeyError)] and done == [0, 2]
 
 
@@ -243,10 +238,11 @@ async def test_a_thread_that_does_not_come_back_is_reported_not_waited_for():
     crew = Crew("test-stuck", 1, lambda _: (inside.set(), gate.wait()), lambda *_: None)
     crew.submit(0)
     await in_thread(inside.wait)
-    with pytest.raises(EngineError, match="test-stuck-0 did not end"):
-        crew.close(grace=0.05)
-    gate.set()
     crew.close()
+    with pytest.raises(EngineError, match="test-stuck-0 did not end"):
+        crew.join(grace=0.05)
+    gate.set()
+    crew.join()
 
 
 async def test_closing_is_shielded_from_cancellation_and_loading_is_not():

@@ -110,9 +110,10 @@ class ServerBinding:
         with self._lock:
             self._closing = True
             server, self._server = self._server, None
+        for job in self._crew.close():
+            job.feed.fail(EngineClosedError("the engine was closed before this call began"))
         try:
-            for job in self._crew.close():
-                job.feed.fail(EngineClosedError("the engine was closed before this call began"))
+            self._crew.join()
         except EngineError:
             _stuck.append(server)
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,7 @@ class Runner:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
+        self._ending = threading.Lock()  # held by who closes: a program that ends meanwhile has to wait for it
         self._closing = False
         self._desk: Crew[_Job] | None = None
         self._paged: Paged | None = None
@@ -123,20 +124,25 @@ class Runner:
         """End every answer with `EngineClosedError`, join the threads, let the model go; blocks. Idempotent."""
         with self._lock:
             self._closing = True
+        with self._ending:
             desk, self._desk = self._desk, None
-        if desk is None:
-            return
-        error = EngineClosedError("the engine was closed while this call was under way")
+            if desk is not None:
+                self._end(desk)
+
+    def _end(self, desk: Crew[_Job]) -> None:
         for job in desk.close():
-            job.feed.fail(error)
-        try:
-            self._whole.close()
-        finally:
+            job.feed.fail(EngineClosedError("the engine was closed while this call was under way"))
+        with ExitStack() as stack:  # if one does not come to its end, the others do
+            stack.callback(self._let_go)
             if self._paged is not None:
-                self._paged.close()
-            self._paged = None
-            del self._loaded, self._prompts, self._guides, self._whole
-            _give_back()
+                stack.callback(self._paged.close)
+            stack.callback(self._whole.close)
+            desk.join()
+
+    def _let_go(self) -> None:
+        self._paged = None
+        del self._loaded, self._prompts, self._guides, self._whole
+        _give_back()
 
     def _exclusive(self) -> AbstractContextManager[Any]:
         paged = self._paged

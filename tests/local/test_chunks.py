@@ -68,6 +68,26 @@ def test_the_stop_string_and_an_unknown_reason():
 
 
 @pytest.mark.parametrize(
+    ("said", "events"),
+    [
+        ('<tool_call>{"name": "f"}', [ToolCallDelta(0, name="f", arguments="{}"), Finish(FinishReason.TOOL_CALLS)]),
+        ('<tool_call>{"na', [TextDelta('<tool_call>{"na'), Finish(FinishReason.STOP)]),
+    ],
+)
+def test_a_stop_token_ends_a_forced_call_like_any_other_end(said, events):
+    reader = ChunkReader(Ask(messages=[], must_call=True, stop_ids=(7,)))
+    logprobs = {"content": [{"id": 7, "token": "!", "top_logprobs": []}]}
+    choice = {"index": 0, "finish_reason": None, "delta": {"content": "!"}, "logprobs": logprobs}
+    found = reader.feed(chunk({"content": said})) + reader.feed(json.dumps({"choices": [choice]}))
+    events[-1].matched = 7
+    for event in found:
+        if type(event) is ToolCallDelta:
+            event.id = None  # a random one
+    assert found == [Start(id="i", model="m"), *events, UsageUpdate(Usage(output_tokens=1))]
+    assert reader.finished and reader.stopped
+
+
+@pytest.mark.parametrize(
     ("error", "kind"),
     [
         ({"code": 400, "type": "exceed_context_size_error", "message": "too long"}, ContextLengthError),

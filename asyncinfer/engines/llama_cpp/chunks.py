@@ -287,20 +287,24 @@ class ChunkReader:
             self.finished = True
             matched = (verbose.stopping_word or None) if verbose is not None else None
             reason = _REASONS.get(choice.finish_reason, FinishReason.UNKNOWN)
-            if self._call is not None:
-                events += self._call.close()
-                if self._call.calls and reason is FinishReason.STOP:
-                    reason = FinishReason.TOOL_CALLS
-            events.append(Finish(reason, matched=matched, raw=choice.finish_reason))
+            events += self._finish(reason, matched, choice.finish_reason)
 
     def _called(self, text: str, logprobs: list[dict[str, Any]]) -> list[Event]:
         assert self._call is not None
         events = [event for entry in logprobs[:-1] for event in self._call.feed_text("", entry)]
         return events + self._call.feed_text(text, logprobs[-1] if logprobs else None)
 
+    def _finish(self, reason: FinishReason, matched: str | int | None, raw: str | None = None) -> list[Event]:
+        events: list[Event] = []
+        if self._call is not None:
+            events += self._call.close()
+            if self._call.calls and reason is FinishReason.STOP:
+                reason = FinishReason.TOOL_CALLS
+        return [*events, Finish(reason, matched=matched, raw=raw)]
+
     def _stop(self, token: int, events: list[Event]) -> None:
         self.finished = self.stopped = True
-        events.append(Finish(FinishReason.STOP, matched=token))
+        events += self._finish(FinishReason.STOP, token)
         read = self._progress or _Progress()
         usage = Usage(input_tokens=read.total, output_tokens=self._made, cached_tokens=read.cache)
         events.append(UsageUpdate(usage))

@@ -65,20 +65,14 @@ class _Bridge:
     token waits for a tick at most, and only where tokens come that fast.
     """
 
-    __slots__ = ("__weakref__", "_found", "_looking", "_loop_ref", "_mail", "_ringing")
+    __slots__ = ("__weakref__", "_found", "_looking", "_loop", "_mail", "_ringing")
 
     def __init__(self, loop: Loop) -> None:
-        self._loop_ref = weakref.ref(loop)  # the key that this is kept under: held fast, it would keep both for ever
+        self._loop = loop
         self._mail: deque[tuple[Feed, Sequence[Event], _End | None]] = deque()
         self._ringing = False  # a wake-up is on its way
         self._looking = False  # the loop comes by itself
         self._found = float("-inf")  # when mail was there, on the loop's clock
-
-    def _loop(self) -> Loop:
-        loop = self._loop_ref()
-        if loop is None:
-            raise LoopClosed("the event loop is gone")
-        return loop
 
     def post(self, *mail: tuple[Feed, Sequence[Event], _End | None]) -> None:
         """Any thread. Raises `LoopClosed`."""
@@ -92,7 +86,7 @@ class _Bridge:
                 return
         self._ringing = True
         try:
-            self._loop().soon(self._woken)
+            self._loop.soon(self._woken)
         except LoopClosed:
             self._mail.clear()
             self._ringing = False
@@ -100,19 +94,19 @@ class _Bridge:
 
     def _woken(self) -> None:
         self._ringing = False  # before the mail is read: what is posted from here on asks for a wake-up of its own
-        now = self._loop().time()
+        now = self._loop.time()
         often, self._found = now - self._found < _OFTEN, now
         self._deliver()
         if often and not self._looking:
             self._looking = True
             try:
-                self._loop().repeat(_TICK, self._look)
+                self._loop.repeat(_TICK, self._look)
             except LoopClosed:  # it is about to end, and nobody is left to read
                 self._looking = False
 
     def _look(self) -> bool:
         """Deliver what is there; whether to look again."""
-        now = self._loop().time()
+        now = self._loop.time()
         if not self._mail and now - self._found > _OFTEN:
             self._looking = False
             if not self._mail:
@@ -130,7 +124,8 @@ class _Bridge:
             feed.receive(events, end)
 
 
-_bridges: weakref.WeakKeyDictionary[Loop, _Bridge] = weakref.WeakKeyDictionary()
+# Its streams keep a bridge, and with it the loop. Weak keys would keep both for ever: the value leads back to the key.
+_bridges: weakref.WeakValueDictionary[Loop, _Bridge] = weakref.WeakValueDictionary()
 _bridges_lock = threading.Lock()
 
 

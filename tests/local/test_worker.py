@@ -175,6 +175,8 @@ def test_nothing_is_kept_of_a_loop_that_has_ended(backend):
         feed = Feed()
         thread(feed.end, [TextDelta("a")])
         await drain(feed)
+        feed.bridge._looking = True  # as if it came by itself, but not once more before its end
+        feed.send([TextDelta("late")])
         return weakref.ref(feed.bridge), weakref.ref(feed.loop)
 
     left = anyio.run(main, backend=backend)

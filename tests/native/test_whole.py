@@ -21,7 +21,7 @@ from asyncinfer import (
     TextDelta,
     Type,
 )
-from asyncinfer.errors import ConfigError
+from asyncinfer.errors import ConfigError, EngineError
 from asyncinfer.models import embedded_model
 
 pytestmark = [pytest.mark.native, pytest.mark.anyio]
@@ -232,6 +232,32 @@ async def test_a_model_that_sees(eyes):
         assert (await engine.generate(bare)).usage.input_tokens >= 6
         with pytest.raises(ConfigError, match="cannot be read"):
             await engine.generate(Prompt(text="<image>", images=(b"no image",)))
+
+
+async def test_what_a_processor_says_beside_tensors_holds_nobody_up(eyes):
+    few = params(max_new_tokens=4, batch_size=2)
+    async with NativeTextInferenceEngine(ModelParams(model_name=eyes), generation_params=few) as engine:
+        alone = await engine.generate(shown("red"))
+        prompts = engine._life.worker._prompts
+        words = prompts._words
+
+        class Talkative:
+            apply_chat_template = words.apply_chat_template
+
+            def __call__(self, **given):
+                return {**words(**given), "image_sizes_as_given": [[40, 50]]}
+
+        prompts._words = Talkative()
+        with anyio.fail_after(60):
+            both = await engine.generate_many([shown("red")] * 4)
+    assert [one.text for one in both] == [alone.text] * 4
+
+
+async def test_an_answer_that_the_library_ends_too_soon_is_told_so(sequential, monkeypatch):
+    await sequential.ready()
+    monkeypatch.setattr(sequential._life.worker._loaded.model, "generate", lambda **_: None)
+    with pytest.raises(EngineError, match="before its end"), anyio.fail_after(60):
+        await sequential.generate(COUNT)
 
 
 async def test_rlites_example_with_images(eyes):

@@ -102,17 +102,17 @@ class Prompts:
         if self._loaded.processor is None:
             special = special or bool(self._loaded.model.config.is_encoder_decoder)
             return list(self._tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]), None
-        images = [_image(data) for data in ask.images]
+        images = [_image(data, "prompt" if bare else "messages.content") for data in ask.images]
         if bare and images and not self._has_places(text):
             text = self._places(len(images)) + text
         try:
-            inputs = dict(
-                self._words(
-                    text=[text], images=images or None, add_special_tokens=special, return_tensors="pt", padding=True
-                )
+            given = self._words(
+                text=[text], images=images or None, add_special_tokens=special, return_tensors="pt", padding=True
             )
         except (ValueError, TypeError, IndexError) as error:
             raise BadRequestError(f"the model's processor refuses the prompt and its images: {error}") from error
+        # Processors also tell what no model takes: names of files, sizes as plain lists.
+        inputs = {name: value for name, value in given.items() if hasattr(value, "dim")}
         return inputs["input_ids"][0].tolist(), inputs
 
     def _has_places(self, text: str) -> bool:
@@ -145,7 +145,7 @@ def _parts(content: Any) -> Any:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-def _image(data: bytes) -> Any:
+def _image(data: bytes, path: str) -> Any:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
@@ -153,6 +153,4 @@ def _image(data: bytes) -> Any:
     try:
         return Image.open(io.BytesIO(data)).convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise ConfigError(
-            f"messages.content holds an image that cannot be read: {error}", path="messages.content"
-        ) from error
+        raise ConfigError(f"{path} holds an image that cannot be read: {error}", path=path) from error

@@ -13,7 +13,7 @@ import queue
 import threading
 from typing import TYPE_CHECKING, Any
 
-from ...errors import AsyncInferError, EngineClosedError
+from ...errors import AsyncInferError, EngineClosedError, EngineError
 from ..worker import join_all
 from .failures import typed
 from .row import Row, advance
@@ -119,9 +119,9 @@ class Whole:
                     self._generate(rows, turns)
         except Exception as error:  # noqa: BLE001 -- every row of the batch is told; the next batch may do better
             _fail(rows, EngineClosedError("the engine is closed") if self._closed else typed(error, "decoding"))
-        else:
-            if self._closed:
-                _fail(rows, EngineClosedError("the engine was closed while this call was under way"))
+        else:  # whoever has not ended by now never would
+            closed = EngineClosedError("the engine was closed while this call was under way")
+            _fail(rows, closed if self._closed else EngineError("Transformers ended the answer before its end"))
 
     def _generate(self, rows: list[Row], turns: Any) -> None:
         from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
@@ -223,7 +223,7 @@ def _inputs(rows: list[Row], loaded: Loaded) -> dict[str, Any]:
     }
     more = rows[0].prepared.inputs or {}
     for name, value in more.items():
-        if name in found or not hasattr(value, "dim"):
+        if name in found:
             continue
         parts = [(row.prepared.inputs or {})[name] for row in rows]
         found[name] = filled([part[0] for part in parts], 0) if _spelled(name, value, more) else torch.cat(parts, dim=0)

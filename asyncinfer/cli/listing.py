@@ -59,7 +59,7 @@ def engine_rows() -> list[EngineRow]:
 def _name(class_name: str) -> str:
     """The engine's name for --engine: the class's, without its ending."""
     try:
-        return InferenceEngineType(class_name.removesuffix("InferenceEngine")).name
+        return InferenceEngineType(class_name.removesuffix("InferenceEngine").removesuffix("Text")).name
     except ValueError:
         return class_name.removesuffix("InferenceEngine").upper()
 

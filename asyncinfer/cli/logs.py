@@ -1,4 +1,7 @@
-"""Log lines on stderr, through structlog. Rule: the formatter is imported with the first line, not with the program."""
+"""Log lines on stderr, through structlog. Rule: the formatter is imported with the first line, not with the program.
+
+Other libraries speak from WARNING on, and all of it with DEBUG: what they tell about each step is not for users.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,6 @@ import sys
 from .. import ConfigError
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-
-_CHATTY = ("httpx", "httpcore", "asyncio", "urllib3", "filelock")
 
 
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
@@ -27,7 +28,10 @@ def _formatter() -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+            # plain: with the values of all variables a traceback fills screens, and shows what is secret
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            ),
         ],
         foreign_pre_chain=[
             structlog.stdlib.add_log_level,
@@ -47,8 +51,18 @@ def set_up(level: str) -> None:
     if name not in LEVELS:
         raise ConfigError(f"--log-level: {level!r} is not a level; choose one of {', '.join(LEVELS)}", path="log_level")
     handler = _Handler(sys.stderr)
+    handler.addFilter(_unsaid)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(name)
-    for chatty in _CHATTY:  # a line for each request is for those who ask for it
-        logging.getLogger(chatty).setLevel("DEBUG" if name == "DEBUG" else "WARNING")
+    root.setLevel("WARNING" if name == "INFO" else name)
+    logging.getLogger("asyncinfer").setLevel(name)
+
+
+def _unsaid(record: logging.LogRecord) -> bool:
+    """Whether no library has written the line by a handler of its own."""
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None and logger.parent is not None:
+        if any(record.levelno >= one.level and not isinstance(one, logging.NullHandler) for one in logger.handlers):
+            return False
+        logger = logger.parent if logger.propagate else None
+    return True

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _EMBEDDED_TITLE = f"{EMBEDDED_MODEL} (embedded, 0.9 M parameters; a demo, not an assistant)"
 _ENGINE_TITLES = {"llamacpp": "llama.cpp"}
+_IN_PROCESS = {"llamacpp", "native", "vllm"}
+"""Engines that answer here, whatever `remote_params` say."""
 
 
 @dataclass(slots=True)
@@ -94,7 +96,7 @@ def describe(engine: Engine) -> str:
     title = _ENGINE_TITLES.get(engine.name, engine.name)
     if is_embedded(engine):
         return f"{_EMBEDDED_TITLE} on {title}"
-    remote = engine.remote_params
+    remote = None if engine.name in _IN_PROCESS else engine.remote_params
     where = f" at {_host(remote.api_url)}" if remote is not None and remote.api_url else ""
     return f"{engine.model_params.model_name or 'the default model'} on {title}{where}"
 

@@ -198,3 +198,37 @@ async def test_missing_packages_come_with_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingDependencyError, match="peft"):
         await answer(adapter_model="some/adapter")
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./nowhere", "a/b/c"])
+async def test_a_folder_that_is_not_there_is_said_to_be_none(name):
+    with pytest.raises(EngineError, match="there is no such folder"):
+        await answer(model_name=name)
+
+
+async def test_a_file_is_no_model(tmp_path):
+    with pytest.raises(EngineError, match="LlamaCppInferenceEngine runs GGUF files"):
+        await answer(model_name=str(embedded_model("gguf")))
+    with pytest.raises(EngineError, match="name the folder it lies in"):
+        await answer(model_name=str(FOLDER / "model.safetensors"))
+
+
+async def test_a_model_without_a_tokenizer_says_which_field_names_one(tmp_path):
+    shutil.copytree(FOLDER, tmp_path / "model", ignore=shutil.ignore_patterns("tokenizer*"))
+    with pytest.raises(ConfigError, match="has no tokenizer") as caught:
+        await answer(model_name=str(tmp_path / "model"))
+    assert caught.value.path == "model.tokenizer_name"
+    assert await answer(model_name=str(tmp_path / "model"), tokenizer_name=str(FOLDER)) == PARIS
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda whole: whole[:100_000], lambda whole: whole[:20] + b"\xff" * 40 + whole[60:]]
+)
+async def test_broken_weights_are_one_error_and_no_traceback_in_the_log(tmp_path, damage, caplog):
+    shutil.copytree(FOLDER, tmp_path / "model")
+    file = tmp_path / "model/model.safetensors"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(EngineError, match=r"loading .*model: SafetensorError") as caught:
+        await answer(model_name=str(tmp_path / "model"))
+    assert caught.value.__cause__ is not None
+    assert not caplog.records

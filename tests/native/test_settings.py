@@ -57,6 +57,13 @@ def test_kwargs_of_other_engines_are_named_and_ignored(caplog):
     assert "enforce_eager, flash_attn, low_vram, n_gpu_layers" in caplog.text
 
 
+def test_a_kwarg_that_leaves_it_open_does_not_undo_what_a_field_says():
+    assert settings(device_map="cuda:0", model_kwargs={"device_map": "auto"}).device_map == "cuda:0"
+    assert settings(torch_dtype_str="float32", model_kwargs={"torch_dtype": "auto"}).dtype == "float32"
+    assert settings(device_map="cuda:0", model_kwargs={"device_map": "cpu"}).device_map == "cpu"
+    assert settings(model_kwargs={"device_map": None}).device_map is None
+
+
 def test_tensor_parallelism_is_read_as_layers_over_devices(caplog):
     assert settings(device_map="cpu", model_kwargs={"tensor_parallel_size": 2}).device_map == "auto"
     assert "tensor_parallel_size is device_map=auto" in caplog.text

@@ -9,12 +9,13 @@ from ...errors import AsyncInferError, EngineError
 _log = logging.getLogger("asyncinfer")
 
 
-def typed(error: BaseException, doing: str) -> AsyncInferError:
+def typed(error: BaseException, doing: str, *, log: bool = True) -> AsyncInferError:
     """The error to raise.
 
     Args:
         error: what was raised.
         doing: what failed, for the message: ``"decoding"``.
+        log: write the traceback to the log as well: who asked is not always who runs the model.
     """
     if isinstance(error, AsyncInferError):
         return error
@@ -24,8 +25,9 @@ def typed(error: BaseException, doing: str) -> AsyncInferError:
             "n_parallel, or load the model with load_in_4bit"
         )
     else:
-        _log.error("Transformers failed while %s", doing, exc_info=error)
-        said = str(error).strip().partition("\n")[0]
+        if log:
+            _log.error("Transformers failed while %s", doing, exc_info=error)
+        said = " ".join(str(error).split())[:400]
         found = EngineError(f"Transformers failed while {doing}: {type(error).__name__}: {said}")
     found.__cause__ = error
     return found

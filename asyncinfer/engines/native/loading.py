@@ -24,6 +24,10 @@ _KEPT = (
 """Of a model's own generation settings, what it cannot do without. Sampling is the caller's business alone."""
 
 
+_TOKENIZERS = ("tokenizer*", "*.model", "vocab*", "tekken.json", "merges.txt", "*.tiktoken")
+"""Files that tokenizers are read from."""
+
+
 @dataclass(slots=True)
 class Loaded:
     """A model, ready to run.
@@ -84,10 +88,11 @@ def load(settings: Settings) -> Loaded:
         said = " ".join(str(error).split())[:400]
         raise EngineError(f"the model {settings.model} cannot be loaded: {said}") from error
     except Exception as error:
-        raise typed(error, f"loading {settings.model}") from error
+        raise typed(error, f"loading {settings.model}", log=False) from error  # (the cause tells the rest)
 
 
 def _load(settings: Settings) -> Loaded:
+    _seek(settings.source)
     source, adapter = _adapter(settings)
     shared = {"revision": settings.revision, "trust_remote_code": settings.trust}
     if adapter is not None and adapter != settings.adapter:
@@ -117,6 +122,16 @@ def _load(settings: Settings) -> Loaded:
         size=_size(model, tokenizer),
         obstacle=_obstacle(settings, model, config, sees=sees),
     )
+
+
+def _seek(source: str) -> None:
+    """Refuse what is neither a folder nor the id of a repository, before it is looked for in the network."""
+    path = Path(source)
+    if path.is_file():
+        why = "LlamaCppInferenceEngine runs GGUF files" if path.suffix == ".gguf" else "name the folder it lies in"
+        raise EngineError(f"model_name is {source!r}, a file; the Native engine needs a folder with config.json: {why}")
+    if not path.exists() and (source.startswith((".", "/", "~")) or source.count("/") > 1):
+        raise EngineError(f"model_name is {source!r}: there is no such folder")
 
 
 def _config(source: str, shared: dict[str, Any]) -> Any:
@@ -302,7 +317,22 @@ def _tokenizer(settings: Settings, source: str, shared: dict[str, Any]) -> Any:
 
     if settings.tokenizer is not None:
         shared = {**shared, "revision": None}
-    return AutoTokenizer.from_pretrained(settings.tokenizer or source, **{**shared, **settings.tokenizer_kwargs})
+    place = settings.tokenizer or source
+    try:
+        return AutoTokenizer.from_pretrained(place, **{**shared, **settings.tokenizer_kwargs})
+    except (ValueError, OSError) as error:
+        if _has_tokenizer(place):
+            raise
+        raise ConfigError(
+            f"model.tokenizer_name: {place} has no tokenizer; name a folder or repository that has the model's",
+            path="model.tokenizer_name",
+        ) from error
+
+
+def _has_tokenizer(place: str) -> bool:
+    """Whether a folder holds any file of a tokenizer; what is not a folder may."""
+    path = Path(place)
+    return not path.is_dir() or any(any(path.glob(pattern)) for pattern in _TOKENIZERS)
 
 
 def _processor(settings: Settings, source: str, shared: dict[str, Any]) -> Any:

@@ -121,10 +121,21 @@ def read(params: ModelParams) -> Settings:
         device_map=params.device_map,
         max_length=params.model_max_length,
     )
-    unknown = [key for key, value in params.model_kwargs.items() if not _take(settings, key, value)]
+    given = {key: value for key, value in params.model_kwargs.items() if not _said_closer(params, key, value)}
+    unknown = [key for key, value in given.items() if not _take(settings, key, value)]
     if unknown:
         _log.warning("native does not know the model_kwargs %s; ignored", ", ".join(sorted(unknown)))
     return settings
+
+
+def _said_closer(params: ModelParams, name: str, value: Any) -> bool:
+    """Whether one of the ``model_kwargs`` leaves open what a field decides, such as ``--model.device_map cuda:0``."""
+    field_name = {"torch_dtype": "torch_dtype_str", "dtype": "torch_dtype_str"}.get(name, name)
+    return (
+        field_name in {"device_map", "torch_dtype_str"}
+        and value in (None, "auto")
+        and field_name in params.model_fields_set
+    )
 
 
 def _take(settings: Settings, name: str, value: Any) -> bool:

@@ -18,8 +18,7 @@ Provider batches too: ``job = engine.batch.submit(conversations)``, then ``job.w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,11 +27,12 @@ import asyncinfer
 from .jobs import BatchJob, BlockingBatch, BlockingResults
 from .loop import run
 from .offline import InferenceEngine
+from .stream import BlockingStream
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from .. import Completion, Conversation, Engine, Event, Failure, InferenceConfig, Stream, Timings, Usage
+    from .. import Completion, Conversation, Engine, Failure, InferenceConfig
 
 __all__ = [
     "BatchJob",
@@ -43,54 +43,6 @@ __all__ = [
     "InferenceEngine",
     "open_engine",
 ]
-
-
-class BlockingStream:
-    """See `asyncinfer.Stream`: iterate for text, or over `events`; `completion` for the whole answer."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-
-    def __iter__(self) -> Iterator[str]:
-        for event in self.events():
-            if type(event) is asyncinfer.TextDelta and event.index == 0 and event.text:
-                yield event.text
-
-    def events(self) -> Iterator[Event]:
-        """All events; leaving the loop early stops the work."""
-        events = self._stream.events()
-        try:
-            while batch := run(events.batch):
-                yield from batch
-        finally:
-            # Dropped where nothing can be waited for, at the program's end or by the loop's own thread: then the
-            # iterator, which is dropped with this, stops the work.
-            with suppress(RuntimeError):
-                run(self._stream.aclose)
-
-    def completion(self) -> Completion:
-        """Read what is left and return the whole answer."""
-        completion: Completion = run(self._stream.completion)
-        return completion
-
-    @property
-    def usage(self) -> Usage | None:
-        """Tokens of the call once it has ended."""
-        return self._stream.usage
-
-    @property
-    def timings(self) -> Timings:
-        """When things happened."""
-        return self._stream.timings
-
-    def __enter__(self) -> Self:
-        run(self._stream.__aenter__)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        run(self._stream.aclose)
 
 
 class BlockingEngine:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import asyncinfer
 
 from .loop import run
+from .stream import BlockingStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,12 +19,12 @@ class InferenceEngine:
 
     ::
 
-    import asyncinfer.blocking as rlite
+        import asyncinfer.blocking as rlite
 
-    engine = rlite.InferenceEngine(model_path="path/to/model", backend="vllm")
-    engine.build(tensor_parallel_size=4, gpu_memory_utilization=0.9)
-    outputs = engine.generate(["Hello, world!"] * 3, use_tqdm=True, tqdm_desc="Generating random samples")
-    print(outputs[0].outputs[0].text)
+        engine = rlite.InferenceEngine(model_path="path/to/model", backend="vllm")
+        engine.build(tensor_parallel_size=4, gpu_memory_utilization=0.9)
+        outputs = engine.generate(["Hello, world!"] * 3, use_tqdm=True, tqdm_desc="Generating random samples")
+        print(outputs[0].outputs[0].text)
     """
 
     def __init__(self, model_path: str | None = None, backend: str = "vllm") -> None:
@@ -66,15 +67,7 @@ class InferenceEngine:
 
     def stream(self, prompt: Any, sampling_params: Any = None) -> Iterator[str]:
         """Complete one prompt token by token; leaving the loop early stops the work."""
-        stream = self._engine.stream(prompt, sampling_params)
-        events = stream.events()
-        try:
-            while batch := run(events.batch):
-                for event in batch:
-                    if type(event) is asyncinfer.TextDelta and event.text:
-                        yield event.text
-        finally:
-            run(stream.aclose)
+        return iter(BlockingStream(self._engine.stream(prompt, sampling_params)))
 
     def close(self) -> None:
         """Let go of the model, its processes and devices."""

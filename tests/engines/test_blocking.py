@@ -19,6 +19,7 @@ from asyncinfer.blocking import (
     RemoteParams,
     Role,
     RowsFailed,
+    StreamInterrupted,
     open_engine,
 )
 from tests.servers.provider import Fail, FakeProvider
@@ -59,6 +60,21 @@ def test_leaving_a_stream_stops_the_work(engine: RemoteInferenceEngine, provider
             break
         asyncio.run(asyncio.sleep(0.01))
     assert provider.stats.disconnects
+
+
+def test_a_block_owns_its_stream(engine: RemoteInferenceEngine, provider: FakeProvider) -> None:
+    with engine.stream("one two three four") as stream:
+        for _ in range(2):
+            for _ in stream:
+                break
+        assert list(stream) == [" three", " four"]
+        assert stream.completion().text == "one two three four"
+    assert stream.usage is not None and stream.usage.source == "exact"
+    provider.tokens, provider.per_token = 10_000, 0.005
+    with engine.stream("x") as stream:
+        next(iter(stream))
+    with pytest.raises(StreamInterrupted):
+        stream.completion()
 
 
 def test_the_documents_own_call_names(engine: RemoteInferenceEngine, provider: FakeProvider, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from .relay import Relay, first_events, worth_another
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from ..events import Event
     from ..limits import Limits
@@ -75,7 +76,7 @@ class _Lease:
 
     __slots__ = ("_lock", "_replica", "_tokens")
 
-    def __init__(self, replica: _Replica, tokens: int, lock: threading.Lock) -> None:
+    def __init__(self, replica: _Replica, tokens: int, lock: AbstractContextManager[bool]) -> None:
         self._replica: _Replica | None = replica
         self._tokens = tokens
         self._lock = lock
@@ -140,7 +141,8 @@ class ReplicatedEngine(Engine):
         if len(slots) == len(self.engines):
             self.slots = sum(slots)
         self._replicas = [_Replica(engine) for engine in self.engines]
-        self._lock = threading.Lock()
+        # A garbage-collector run may give a place back in the middle of taking one, on the same thread.
+        self._lock = threading.RLock()
         super().__init__()
 
     @staticmethod

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from asyncinfer import (
@@ -43,6 +45,23 @@ async def held(engine: Engine, number: int) -> list[Any]:
         await anext(stream.events().__aiter__())
         streams.append(stream)
     return streams
+
+
+async def test_a_place_may_come_back_while_another_is_taken() -> None:
+    """As when garbage is collected just then: the answer of a loop that was closed halfway ends on this thread."""
+    engine = ReplicatedEngine([ScriptedEngine(answer("a")) for _ in range(2)])
+    replicas = engine._replicas
+    _, lease = engine._take(replicas, 1)
+    done: list[Any] = []
+
+    def among() -> Any:
+        lease.end()
+        yield from replicas
+
+    taking = threading.Thread(target=lambda: done.append(engine._take(among(), 1)), daemon=True)
+    taking.start()
+    await anyio.to_thread.run_sync(taking.join, 10)
+    assert done and sum(engine.running) == 1
 
 
 async def test_calls_go_to_whoever_has_the_least_to_do() -> None:

@@ -144,6 +144,9 @@ def test_fields_of_other_engines(caplog):
     assert read({"device_map": "cpu"}).n_gpu_layers == 0
     one = read({"device_map": "cuda:1"})
     assert (one.main_gpu, one.split_mode) == (1, 0)
+    one = read({"device_map": "cuda:1"}, device_map="auto")
+    assert (one.main_gpu, one.split_mode) == (1, 0)
+    assert read(device_map="cpu").n_gpu_layers == 0
     assert read({"attn_implementation": "flash_attention_2"}).flash_attn is True
     assert read({"attn_implementation": "eager"}).flash_attn is False
     assert not caplog.text

@@ -6,6 +6,7 @@ hundred bytes.
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -39,6 +40,22 @@ _PARTS = {
     "mmproj": "it is the vision part of a model (model_kwargs.mmproj); model_name names the model itself",
 }
 """Kinds of files that are no whole model."""
+_BLOCKS = {
+    0: (1, 4),
+    1: (1, 2),
+    30: (1, 2),  # F32, F16, BF16
+    2: (32, 18),
+    3: (32, 20),
+    6: (32, 22),
+    7: (32, 24),
+    8: (32, 34),  # Q4_0, Q4_1, Q5_0, Q5_1, Q8_0
+    10: (256, 84),
+    11: (256, 110),
+    12: (256, 144),
+    13: (256, 176),
+    14: (256, 210),  # Q2_K ... Q6_K
+}
+"""Type of a tensor -> values in a block, and bytes of it (``ggml_type``)."""
 
 
 def check(path: Path) -> None:
@@ -103,6 +120,39 @@ def silent_tokens(path: Path) -> frozenset[int]:
     except (struct.error, ValueError, KeyError, TypeError) as error:
         raise EngineError(f"{path} is not a complete GGUF model: {error}") from error
     return frozenset(token for token, kind in enumerate(kinds) if kind == _CONTROL) - endings
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a file that a binding could not load, as far as its own head tells."""
+    try:
+        with path.open("rb") as file:
+            needed = _needed(file)
+    except (OSError, struct.error, ValueError, KeyError) as error:
+        return f"its head is damaged: {error}"
+    size = path.stat().st_size
+    return f"it has {size:,} bytes, and its weights need {needed:,}: it was not copied whole" if size < needed else None
+
+
+def _needed(file: BinaryIO) -> int:
+    """Bytes that the file must have, by the list of its tensors; fewer than that for types that are not known here."""
+    alignment = 32
+    for key, value in _keys(file):
+        if key == "general.alignment":
+            alignment = int(value)
+    head = file.tell()
+    file.seek(8)
+    (count,) = struct.unpack("<Q", file.read(8))
+    file.seek(head)
+    end = 0
+    for _ in range(count):
+        _string(file)
+        (dimensions,) = struct.unpack("<I", file.read(4))
+        shape = struct.unpack(f"<{dimensions}Q", file.read(8 * dimensions))
+        kind, offset = struct.unpack("<IQ", file.read(12))
+        values, size = _BLOCKS.get(kind, (1, 0))
+        end = max(end, offset + math.prod(shape) // values * size)
+    begin = -(-file.tell() // alignment) * alignment
+    return begin + end
 
 
 def _keys(file: BinaryIO) -> Iterator[tuple[str, Any]]:

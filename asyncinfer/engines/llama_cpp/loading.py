@@ -6,9 +6,11 @@ Rule: only what was asked for is written; the library's own default stands for e
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import ConfigError, EngineError
+from .gguf import damage
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -61,9 +63,8 @@ def load_model(lib: Any, settings: Settings, path: str) -> Any:
         how.kv_overrides = overrides
     model = lib.llama_model_load_from_file(path.encode(), how)
     if not model:
-        raise EngineError(
-            f"{path} could not be loaded by llama-cpp-python (model_kwargs={{'verbose': True}} shows why)"
-        )
+        why = damage(Path(path)) or "model_kwargs={'verbose': True} shows why"
+        raise EngineError(f"{path} could not be loaded by llama-cpp-python: {why}")
     return model
 
 

@@ -182,7 +182,6 @@ ELSEWHERE = {
     "torch_dtype": "the precision is that of the GGUF file",
     "load_in_4bit": "the precision is that of the GGUF file",
     "load_in_8bit": "the precision is that of the GGUF file",
-    "device_map": "set n_gpu_layers, split_mode and tensor_split",
     "tensor_parallel_size": "set split_mode and tensor_split",
     "pipeline_parallel_size": "set split_mode and tensor_split",
     "gpu_memory_utilization": "set n_gpu_layers, n_ctx and n_parallel",

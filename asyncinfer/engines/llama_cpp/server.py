@@ -29,7 +29,7 @@ from ...errors import AsyncInferError, BadRequestError, EngineClosedError, Engin
 from ..local.several import Several
 from ..worker import Crew
 from .chunks import ChunkReader, request_body
-from .gguf import context_length, silent_tokens
+from .gguf import context_length, damage, silent_tokens
 from .launching import launch
 
 if TYPE_CHECKING:
@@ -83,9 +83,8 @@ class ServerBinding:
         try:
             server = launch(settings, str(path), context, projector)
         except Exception as error:
-            raise EngineError(
-                f"{path} could not be loaded by xllamacpp: {error} (model_kwargs={{'verbose': True}} shows why)"
-            ) from error
+            why = damage(path) or f"{error} (model_kwargs={{'verbose': True}} shows why)"
+            raise EngineError(f"{path} could not be loaded by xllamacpp: {why}") from error
         with self._lock:
             if not self._closing:
                 self._context = context

@@ -165,6 +165,8 @@ def _special(settings: Settings, name: str, value: Any) -> bool:
         settings.draft = _draft(word(name, value))
     elif name == "low_vram":  # gone from llama.cpp; what it saved was the cache's place on the card
         settings.offload_kqv = settings.offload_kqv and not flag(name, value)
+    elif name == "device_map":
+        _devices(settings, value)
     else:
         return name in _GIVEN_TWICE
     return True
@@ -206,13 +208,18 @@ def _fields(settings: Settings, params: ModelParams) -> None:
         )
     if params.attn_implementation in _ATTENTION:
         settings.flash_attn = _ATTENTION[params.attn_implementation]
-    devices = params.device_map
+    _devices(settings, params.device_map)
+
+
+def _devices(settings: Settings, devices: Any) -> None:
+    """``device_map``: where llama.cpp says the same in other words."""
     if devices == "cpu":
         settings.n_gpu_layers = 0
     elif isinstance(devices, str) and devices.startswith("cuda:") and devices[5:].isdigit():
         settings.main_gpu, settings.split_mode = int(devices[5:]), 0
     elif devices not in (None, "auto", "cuda", "mps", "balanced", "sequential"):
-        _log.warning("llamacpp does not understand model.device_map %r; ignored (%s)", devices, ELSEWHERE["device_map"])
+        why = ELSEWHERE["tensor_parallel_size"]
+        _log.warning("llamacpp does not understand model.device_map %r; ignored (%s)", devices, why)
 
 
 def _warn(unknown: list[str]) -> None:

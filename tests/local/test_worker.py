@@ -173,7 +173,7 @@ def test_a_wake_up_lost_in_a_dying_loop_does_not_pile_up_mail_for_ever(backend):
 def test_nothing_is_kept_of_a_loop_that_has_ended(backend):
     async def main():
         feed = Feed()
-        thread(feed.end, [TextDelta("a")])
+        thread(feed.end, [TextDelta("a")]).join()
         await drain(feed)
         feed.bridge._looking = True  # as if it came by itself, but not once more before its end
         feed.send([TextDelta("late")])

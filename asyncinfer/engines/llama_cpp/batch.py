@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from ...errors import AsyncInferError, BadRequestError, ContextLengthError, EngineClosedError, EngineError
 from ...events import Event, Finish, FinishReason, Start, Usage, UsageUpdate
 from ..local.answer import THINK_CLOSE, THINK_OPEN, Answer
-from ..local.several import Several, Voice
-from ..worker import join_all, send_all
+from ..local.several import Several, Voice, speak
+from ..worker import join_all
 from .library import Library
 from .running import Running, Slot, common_length, prompt_length
 from .sampling import logprob_entry
@@ -229,7 +229,7 @@ class BatchBinding:
         if not rows:
             return
         self._library.decode(rows)
-        step: list[tuple[Feed, Sequence[Event], bool]] = []
+        step: list[tuple[Feed | Voice, Sequence[Event], bool]] = []
         for one in active:
             if one.row < 0:
                 continue
@@ -242,8 +242,8 @@ class BatchBinding:
             if ended:
                 self._leave(one)
             if ended or events:
-                step.append(one.letter(events, ended=ended))
-        send_all(step)
+                step.append((one.feed, events, ended))
+        speak(step)
 
     def _show_picture(self) -> None:
         """One picture in each step, for it holds up everybody."""

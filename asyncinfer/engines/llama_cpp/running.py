@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...events import Event, Usage
-from ..local.several import Voice
+from ...events import Usage
 
 if TYPE_CHECKING:
     from collections import deque
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..local.answer import Answer
     from ..local.ask import Ask
+    from ..local.several import Voice
     from ..worker import Feed
     from .sight import Picture
 
@@ -67,13 +67,6 @@ class Running:
     @property
     def usage(self) -> Usage:
         return Usage(input_tokens=self.prompt_tokens, output_tokens=self.made, cached_tokens=self.cached)
-
-    def letter(self, events: list[Event], *, ended: bool) -> tuple[Feed, list[Event], bool]:
-        """What goes into the post after a step."""
-        feed = self.feed
-        if isinstance(feed, Voice):
-            return feed.together.feed, *feed.mark(events, ended=ended)
-        return feed, events, ended
 
 
 class Slot:

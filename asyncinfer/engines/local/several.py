@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...events import Event, Start, Usage, UsageUpdate
+from ..worker import send_all
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ...errors import AsyncInferError
     from ..worker import Feed
@@ -65,10 +66,10 @@ class Voice:
                 self._all.failed = True
                 self._all.feed.fail(error)
 
-    def mark(self, events: Sequence[Event], *, ended: bool) -> tuple[list[Event], bool]:
-        """For who posts to the feed by itself: the events as they go into it, and whether all answers have ended."""
+    def letter(self, events: Sequence[Event], *, ended: bool) -> tuple[Feed, Sequence[Event], bool]:
+        """For `speak`: what goes to the feed, and whether all answers have ended."""
         with self._all.lock:
-            return self._all.mark(self, events), self._all.leave() if ended else False
+            return self._all.feed, self._all.mark(self, events), self._all.leave() if ended else False
 
 
 class Several:
@@ -129,3 +130,13 @@ class Several:
             cached_tokens=counts[0].cached_tokens,
             reasoning_tokens=sum(count.reasoning_tokens for count in counts),
         )
+
+
+def speak(step: Iterable[tuple[Feed | Voice, Sequence[Event], bool]]) -> None:
+    """Any thread: what many answers have to say after one step, and whether each is complete; see `send_all`."""
+    send_all(
+        [
+            listener.letter(events, ended=ended) if isinstance(listener, Voice) else (listener, events, ended)
+            for listener, events, ended in step
+        ]
+    )

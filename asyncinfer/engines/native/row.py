@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ...events import Event, Finish, FinishReason, Start, TextDelta, Usage, UsageUpdate
 from ..local.answer import THINK_CLOSE, THINK_OPEN, TOOL_CLOSE, TOOL_OPEN, Answer
+from ..local.several import speak
 from .failures import typed
 from .sampling import Chooser, Picked, choose
 from .text import Speller, Spelling
@@ -17,25 +18,12 @@ if TYPE_CHECKING:
 
     from ...errors import AsyncInferError
     from ..local.ask import Ask
+    from ..local.several import Voice
+    from ..worker import Feed
     from .guide import Guide
 
 MARKUP = (TOOL_OPEN, TOOL_CLOSE, THINK_OPEN, THINK_CLOSE)
 """What `Answer` reads, also where a tokenizer has special tokens for it."""
-
-
-class Listener(Protocol):
-    """Where events go: a `Feed`, or one voice of several."""
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether nobody listens any more."""
-        ...
-
-    def send(self, events: Sequence[Event]) -> None: ...
-
-    def end(self, events: Sequence[Event] = ()) -> None: ...
-
-    def fail(self, error: AsyncInferError) -> None: ...
 
 
 @dataclass(slots=True)
@@ -121,7 +109,7 @@ class Row:
     )
 
     def __init__(
-        self, model: Model, ask: Ask, prepared: Prepared, listener: Listener, guide: Guide | None, manner: Manner
+        self, model: Model, ask: Ask, prepared: Prepared, listener: Feed | Voice, guide: Guide | None, manner: Manner
     ) -> None:
         self.ask = ask
         self.prepared = prepared
@@ -160,13 +148,6 @@ class Row:
         if self.ended:
             events += self._finish(reason, matched)
         return events
-
-    def hand_over(self, events: list[Event]) -> None:
-        """Give events to the listener, as its last ones if the answer has ended."""
-        if self.ended:
-            self.listener.end(events)
-        elif events:
-            self.listener.send(events)
 
     def fail(self, error: AsyncInferError) -> None:
         """End the answer with an error, unless it has ended."""
@@ -233,8 +214,7 @@ def advance(rows: Sequence[Row], scores: Any) -> list[Picked | None]:
         except Exception as error:  # noqa: BLE001 -- nor does one bad answer harm the others
             row.fail(typed(error, "reading an answer"))
             picked[at] = None
-    for row, events in said:
-        row.hand_over(events)
+    speak((row.listener, events, row.ended) for row, events in said if events or row.ended)
     return picked
 
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ..local.ask import Ask
+    from ..local.several import Voice
     from ..worker import Feed
-    from .row import Listener
     from .settings import Settings
 
 _log = logging.getLogger("asyncinfer")
@@ -157,7 +157,7 @@ class Runner:
         if paged is not None:
             prompts.room = paged.room
         prepared = prompts.prepare(job.ask)
-        pairs: list[tuple[Ask, Listener]] = [(job.ask, job.feed)]
+        pairs: list[tuple[Ask, Feed | Voice]] = [(job.ask, job.feed)]
         if job.ask.n > 1:
             pairs = list(Several(job.feed, job.ask.n).asks(job.ask))
         rows = [

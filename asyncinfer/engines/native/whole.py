@@ -14,6 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ...errors import AsyncInferError, EngineClosedError, EngineError
+from ..local.several import speak
 from ..worker import join_all
 from .failures import typed
 from .row import Row, advance
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
+    from ...events import Event
+    from ..local.several import Voice
+    from ..worker import Feed
     from .guide import Guide
     from .loading import Loaded
 
@@ -176,8 +180,9 @@ class Whole:
             )
         if self._closed:
             return
+        step: list[tuple[Feed | Voice, list[Event], bool]] = []
         for row, tokens in zip(rows, made[:, before:].tolist(), strict=True):
-            events = []
+            events: list[Event] = []
             for token in tokens:
                 if not row.ended:
                     events += row.take(Picked(token))
@@ -185,7 +190,8 @@ class Whole:
                 row.prepared.limit = row.made
                 row.made -= 1
                 events += row.take(Picked(tokens[-1]))
-            row.hand_over(events)
+            step.append((row.listener, events, row.ended))
+        speak(step)
 
 
 def _alike(one: Row, other: Row) -> bool:

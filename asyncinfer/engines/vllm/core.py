@@ -10,17 +10,19 @@ import asyncio
 import logging
 import secrets
 import threading
+import time
 from contextlib import aclosing
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...errors import AsyncInferError, EngineClosedError, EngineError
-from ..worker import Feed, close_at_exit, join_all, send_all
+from ..worker import JOIN_GRACE, Feed, close_at_exit, join_all, send_all
 from . import failures
 from .adapters import Adapters
 from .arguments import engine_args, import_vllm, prepare_environment
 from .parsers import parsing
+from .processes import Starting, kept
 from .prompt import Prompts
 from .reading import Reader
 from .sampling import sampling, shape
@@ -42,6 +44,9 @@ _GRACE = 20.0
 """Seconds in which vLLM's processes may end by themselves; killed, they would leave shared memory behind."""
 _WATCH = 1.0
 """Seconds between two looks at whether vLLM still lives."""
+_TICK = 0.1
+"""Seconds between two looks at processes of an engine that is closed while it loads."""
+_UNLOADED = "the engine was closed before it was loaded"
 _CLOSED = "the engine was closed while this call was under way"
 
 
@@ -79,6 +84,7 @@ class Core:
         self._loop: asyncio.AbstractEventLoop
         self._context: Context
         self._stop: asyncio.Event
+        self._starting: Starting | None = None
         self._llm: Any = None
         self._prompts: Prompts
         self._adapters: Adapters
@@ -91,7 +97,7 @@ class Core:
         """Load the model; blocks. Raises `EngineError`, `ConfigError`."""
         with self._lock:
             if self._closing:
-                raise EngineClosedError("the engine was closed before it was loaded", provider=failures.NAME)
+                raise EngineClosedError(_UNLOADED, provider=failures.NAME)
             self._thread = threading.Thread(target=self._run, name="asyncinfer-vllm", daemon=True)
             self._thread.start()
         self._ready.wait()
@@ -125,6 +131,10 @@ class Core:
             self._closing = True
         if self._thread is None:
             return
+        by = time.monotonic() + JOIN_GRACE
+        while not self._ready.wait(_TICK) and time.monotonic() < by:
+            if self._starting is not None:  # nobody wants the model any more, and loading it may take minutes
+                self._starting.end()
         if self._ready.is_set() and self._failure is None:
             self._soon(self._halt)
         join_all([self._thread])
@@ -160,7 +170,7 @@ class Core:
             try:
                 self._load()
             except BaseException as error:  # noqa: BLE001 -- whoever waits for the model gets it
-                self._failure = failures.while_loading(error, self._settings.model)
+                self._failure = self._why_not_loaded(error)
                 return
         watch = self._loop.create_task(self._watch())
         try:
@@ -179,7 +189,12 @@ class Core:
         from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self._llm = llm = AsyncLLM.from_engine_args(engine_args(settings))
+        arguments = engine_args(settings)
+        self._starting = Starting()
+        if self._closing:
+            raise EngineClosedError(_UNLOADED, provider=failures.NAME)
+        with kept():
+            self._llm = llm = AsyncLLM.from_engine_args(arguments)
         config = llm.vllm_config
         self.sees = bool(config.model_config.is_multimodal_model)
         self.slots = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
@@ -191,6 +206,11 @@ class Core:
             most=None if lora is None else lora.max_lora_rank,
             places=lora.max_loras - 1 if lora is not None and current_platform.is_cpu() else None,
         )
+
+    def _why_not_loaded(self, error: BaseException) -> AsyncInferError:
+        if self._closing:
+            return EngineClosedError(_UNLOADED, provider=failures.NAME)
+        return failures.while_loading(error, self._settings.model)
 
     def _unload(self) -> None:
         llm = self._llm

@@ -99,7 +99,7 @@ def engine_type(name: str) -> InferenceEngineType:
         from difflib import get_close_matches
 
         known = sorted(kind.value.lower() for kind in InferenceEngineType)
-        near = get_close_matches(name.lower(), known, n=3)
+        near = get_close_matches(str(name).lower(), known, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(known)}"
         raise ConfigError(f"there is no engine {name!r}; {hint}", path="engine") from None
 

@@ -306,3 +306,9 @@ async def test_two_real_replicas_on_one_machine() -> None:
         assert (await engine.generate(Prompt(prompt))).text == "Hello! How can I help you today?"
     single = ReplicatedEngine.over_devices("llamacpp")
     assert isinstance(single, (LlamaCppInferenceEngine, ReplicatedEngine))
+
+
+def test_devices_of_no_engine():
+    with pytest.raises(ConfigError, match="there is no engine None") as caught:
+        ReplicatedEngine.over_devices(None)
+    assert caught.value.path == "engine"

@@ -50,3 +50,9 @@ async def test_an_answer_to_an_answer_is_a_message_of_its_own(engine):
     said = [Message(role=Role.USER, content="Count from 1 to 9."), Message(role=Role.ASSISTANT, content="1 2 3")]
     answer = await engine.generate(Conversation(messages=said), generation=GenerationParams(max_new_tokens=4))
     assert answer.usage.input_tokens == 31
+
+
+async def test_an_image_in_a_bare_prompt_is_said_to_be_there(engine):
+    with pytest.raises(ConfigError, match=r"^prompt has an item of type image") as caught:
+        await engine.generate(Prompt("What is this?", images=[b"\x89PNG"]))
+    assert caught.value.path == "prompt"

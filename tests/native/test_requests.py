@@ -54,6 +54,14 @@ async def test_thousands_of_choices_of_any_letters(engine):
         assert (await engine.generate("Which?", generation=how)).text in words
 
 
+async def test_the_template_may_be_told_not_to_begin_the_answer(make):
+    async with make({"chat_template_kwargs": {"add_generation_prompt": False}}) as engine:
+        without = await engine.generate("Hello", generation=GenerationParams(max_new_tokens=1))
+    async with make() as engine:
+        usual = await engine.generate("Hello", generation=GenerationParams(max_new_tokens=1))
+    assert without.usage.input_tokens < usual.usage.input_tokens
+
+
 async def test_a_stop_token_that_the_model_does_not_have(engine):
     how = GenerationParams(max_new_tokens=4, min_new_tokens=2, stop_token_ids=[10**7, -3])
     assert (await engine.generate("Hello", generation=how)).usage.output_tokens == 4

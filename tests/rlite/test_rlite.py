@@ -289,6 +289,13 @@ def test_words_of_vllm_become_fields(monkeypatch):
     assert params.model_kwargs == {"a": 1, "b": 2}
 
 
+@pytest.mark.parametrize("backend", ["native", "llamacpp"])
+def test_a_word_of_vllm_alone_is_warned_about(caplog, backend):
+    rlite.InferenceEngine(backend=backend).build(seed=3, swap_space=4)
+    said = " ".join(record.getMessage() for record in caplog.records)
+    assert "seed" in said and "swap_space" in said
+
+
 def test_backends_that_cannot():
     with pytest.raises(ConfigError, match="no backend 'tpu'") as caught:
         rlite.InferenceEngine("m", backend="tpu")

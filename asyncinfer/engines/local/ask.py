@@ -91,7 +91,7 @@ def read(request: Request, *, images: bool = False) -> Ask:
             a kind that this model cannot read.
     """
     asked = request.generation
-    messages, pictures = read_messages(request.conversation.messages, images=images)
+    messages, pictures = read_messages(request.conversation.messages, images=images, bare=request.prompt is not None)
     ask = Ask(
         messages=[] if request.prompt is not None else messages,
         prompt=_prompt(request),

@@ -14,18 +14,23 @@ if TYPE_CHECKING:
     from ...conversation import ContentItem, Message, ToolCall
 
 
-def read_messages(messages: Sequence[Message], *, images: bool) -> tuple[list[dict[str, Any]], list[bytes]]:
+def read_messages(
+    messages: Sequence[Message], *, images: bool, bare: bool = False
+) -> tuple[list[dict[str, Any]], list[bytes]]:
     """The messages in the OpenAI shape, and the images that their ``{"type": "image"}`` parts stand for.
 
     Args:
         messages: with every file already read.
         images: whether the model can see.
+        bare: they stand for a bare prompt, and errors name that.
 
     Raises:
         ConfigError: an item is of a kind that the model cannot read, or its data is missing.
     """
     pictures: list[bytes] = []
-    return [_message(message, at, pictures if images else None) for at, message in enumerate(messages)], pictures
+    seen = pictures if images else None
+    paths = ["prompt" if bare else f"messages[{at}].content" for at in range(len(messages))]
+    return [_message(message, path, seen) for message, path in zip(messages, paths, strict=True)], pictures
 
 
 def for_templates(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -45,8 +50,8 @@ def _opened(function: dict[str, Any]) -> dict[str, Any]:
         return function
 
 
-def _message(message: Message, at: int, pictures: list[bytes] | None) -> dict[str, Any]:
-    out: dict[str, Any] = {"role": str(message.role.value), "content": _content(message.content, at, pictures)}
+def _message(message: Message, path: str, pictures: list[bytes] | None) -> dict[str, Any]:
+    out: dict[str, Any] = {"role": str(message.role.value), "content": _content(message.content, path, pictures)}
     if message.tool_calls:
         out["tool_calls"] = [
             {"id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": _text(call)}}
@@ -64,9 +69,8 @@ def _text(call: ToolCall) -> str:
     return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
 
-def _content(content: str | list[ContentItem] | None, at: int, pictures: list[bytes] | None) -> Any:
+def _content(content: str | list[ContentItem] | None, path: str, pictures: list[bytes] | None) -> Any:
     """A string wherever there is only text: many templates know nothing else."""
-    path = f"messages[{at}].content"
     if content is None or isinstance(content, str):
         return whole(content or "", path)
     parts = [_part(item, path, pictures) for item in content]

@@ -33,6 +33,8 @@ _STEP_TOKENS = 512
 """The most tokens that one step computes on a CPU: longer prompts are read in pieces, so that nobody waits for them."""
 _CPU_BYTES = 2 << 30
 """Memory for keys and values on a CPU, unless asked for more. Pages that nobody uses are never touched."""
+_LOGGER = "ContinuousBatchingLogger"
+"""The library's; it has a handler of its own, which writes to stderr."""
 _NEVER = -1
 """No token: the rows decide by themselves when they end."""
 _TRIAL = "asyncinfer-trial"
@@ -45,6 +47,12 @@ _NEEDED = (
 
 class Unusable(Exception):
     """This version of Transformers does not do what is needed of it, or not with this model."""
+
+
+def _aside(record: logging.LogRecord) -> bool:
+    """What the library says of itself is for who looks for it: what matters in it is raised, or said in a line."""
+    _log.debug("Transformers: %s", record.getMessage(), exc_info=record.exc_info)
+    return False
 
 
 class Owner(Protocol):
@@ -160,6 +168,7 @@ class Batching:
             Unusable: the library does not do what is expected of it.
         """
         was = str(self._loaded.model.config._attn_implementation)  # noqa: SLF001 -- as the library does
+        logging.getLogger(_LOGGER).addFilter(_aside)
         try:
             self._manager = manager = self._make(was)
             missing = [name for name in _NEEDED if not hasattr(manager, name)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import AsyncInferError, ConfigError, EngineError, MissingDependencyError
+from . import kinds
 from .failures import typed
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def _load(settings: Settings) -> Loaded:
     if adapter is not None and adapter != settings.adapter:
         shared["revision"] = None  # it was the adapter's
     config = _config(source, shared)
+    kinds.check(source, config)
     sees = _sees(config)
     processor = _processor(settings, source, shared) if sees else None
     tokenizer = processor.tokenizer if processor is not None and settings.tokenizer is None else None

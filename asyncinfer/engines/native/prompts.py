@@ -87,9 +87,8 @@ class Prompts:
                 messages,
                 tools=ask.tools,
                 chat_template=self._template if isinstance(self._template, str) else None,
-                add_generation_prompt=True,
                 tokenize=False,
-                **ask.template_kwargs,
+                **{"add_generation_prompt": True, **ask.template_kwargs},
             )
         except Exception as error:
             raise BadRequestError(f"the model's chat template refuses the conversation: {error}") from error

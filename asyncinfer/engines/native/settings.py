@@ -42,6 +42,7 @@ _FOREIGN = {
     *("n_ubatch", "rope_freq_base", "rope_freq_scale", "tensor_split", "use_mlock", "use_mmap", "verbose"),
     *("block_size", "data_parallel_size", "disable_log_stats", "enable_chunked_prefill", "enable_lora"),
     *("enforce_eager", "kv_cache_dtype", "max_lora_rank", "max_loras", "quantization", "swap_space"),
+    *("cpu_offload_gb", "kv_cache_memory_bytes", "max_num_batched_tokens", "seed", "tokenizer_mode"),
 }
 """What the other local engines know and Transformers does not; anything else goes to the model's constructor."""
 

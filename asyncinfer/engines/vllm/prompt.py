@@ -64,7 +64,8 @@ class Prompts:
             ContextLengthError: it leaves no room for an answer.
             ConfigError: an image cannot be read.
         """
-        images = await run_sync(_open, ask.images) if ask.images else []
+        path = "messages.content" if ask.prompt is None else "prompt"
+        images = await run_sync(_open, ask.images, path) if ask.images else []
         if ask.prompt is None:
             rendered = await self._conversation(ask, images, template, variables)
         else:
@@ -145,7 +146,7 @@ def _with_images(messages: Sequence[dict[str, Any]], images: list[Any]) -> list[
     return out
 
 
-def _open(images: list[bytes]) -> list[Any]:
+def _open(images: list[bytes], path: str) -> list[Any]:
     from PIL import Image, UnidentifiedImageError
 
     opened = []
@@ -154,7 +155,5 @@ def _open(images: list[bytes]) -> list[Any]:
             with Image.open(BytesIO(data)) as image:
                 opened.append(image.convert("RGB"))
         except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ConfigError(
-                f"image {number} of the conversation cannot be read: {error}", path="messages.content"
-            ) from error
+            raise ConfigError(f"image {number} of {path} cannot be read: {error}", path=path) from error
     return opened

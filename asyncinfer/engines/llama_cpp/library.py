@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from ...errors import BadRequestError, EngineError
+from ..local.chat_template import chosen
 from ..local.messages import for_templates
 from .gguf import context_length
 from .loading import apply_adapters, load_model, make_context, set_log
@@ -26,12 +27,6 @@ if TYPE_CHECKING:
     from .sight import Picture
 
 _log = logging.getLogger("asyncinfer")
-
-_CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-"""For models that bring no chat template of their own."""
 
 _LACKING = dict.fromkeys(
     ("draft", "draft_n_max", "draft_n_min", "draft_p_min"),
@@ -117,11 +112,8 @@ class Library:
 
         lib = self._lib
         own = lib.llama_model_chat_template(self._model, None)
-        template = settings.chat_template or (own.decode("utf-8", "replace") if own else None)
-        if template is None:
-            _log.warning("%s has no chat template; ChatML is used", settings.model)
-            template = _CHATML
-        self.template = template
+        template = chosen(settings.chat_template, own and own.decode("utf-8", "replace"), settings.model)
+        self.template: str = template
         self._bos = self._special(lib.llama_vocab_bos(self._vocab))
         try:
             self._format = Jinja2ChatFormatter(

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import io
-import logging
 from typing import TYPE_CHECKING, Any
 
 from ...errors import BadRequestError, ConfigError, ContextLengthError, MissingDependencyError
 from ..local.answer import THINK_CLOSE, THINK_OPEN
 from ..local.ask import Ask
+from ..local.chat_template import chosen
 from ..local.messages import for_templates
 from .row import Prepared
 
 if TYPE_CHECKING:
     from .loading import Loaded
     from .settings import Settings
-
-_log = logging.getLogger("asyncinfer")
-
-_CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-"""For models that bring no chat template of their own."""
 
 
 class Prompts:
@@ -38,11 +30,7 @@ class Prompts:
         self._tokenizer = loaded.tokenizer
         self._words: Any = loaded.processor if loaded.processor is not None else loaded.tokenizer
         own = getattr(self._words, "chat_template", None) or getattr(self._tokenizer, "chat_template", None)
-        template = settings.chat_template or own
-        if template is None:
-            _log.warning("%s has no chat template; ChatML is used", settings.model)
-            template = _CHATML
-        self._template: Any = template
+        self._template: Any = chosen(settings.chat_template, own, settings.model)
         self.room = loaded.context
 
     def prepare(self, ask: Ask) -> Prepared:

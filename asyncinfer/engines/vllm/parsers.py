@@ -7,6 +7,7 @@ the usual markup, by `asyncinfer.engines.local.answer`.
 from __future__ import annotations
 
 import logging
+import re
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from ..local.ask import Ask
 
 _log = logging.getLogger("asyncinfer")
+
+_TAG = re.compile(r"<[^<>]*>")
+"""Markup around calls and thoughts, which is there to be taken out."""
 
 
 class Parsing:
@@ -44,12 +48,17 @@ class Parsing:
 
 
 class Parsed:
-    """One answer on its way through vLLM's parser."""
+    """One answer on its way through vLLM's parser.
+
+    A model may write calls in another way than the parser reads them, and the parser then swallows what it takes for
+    the beginning of one. Nothing of an answer is lost: what has not come out by its end comes out as it is.
+    """
 
     def __init__(self, parser: Any, chat: Any) -> None:
         self._parser: Any = parser
         self._chat = chat
         self._numbers: dict[int, int] = {}
+        self._read = self._shown = ""  # since the last thought or call
 
     @property
     def calls(self) -> int:
@@ -60,14 +69,25 @@ class Parsed:
         """The events of a piece of the answer, and the text in it that is neither reasoning nor a call."""
         if self._parser is None:
             return [], text
+        self._read += text
         try:
             delta = self._parser.parse_delta(text, tokens, self._chat, prompt, finished=finished)
         except Exception:  # noqa: BLE001 -- the answer is paid for: shown as it is rather than lost
             _log.exception("vLLM's parser failed; the rest of the answer is shown as it is")
             self._parser = None
-            return [], text
-        if delta is None:
-            return [], ""
+            return [], self._held()
+        events: list[Event] = []
+        content = (delta.content if delta is not None else None) or ""
+        if delta is not None:
+            events += self._structured(delta)
+        if events:
+            self._read = self._shown = content
+        else:
+            self._shown += content
+        return events, content + self._lost() if finished else content
+
+    def _structured(self, delta: Any) -> list[Event]:
+        """Thoughts and calls in what the parser has found."""
         events: list[Event] = []
         if delta.reasoning:
             events.append(ReasoningDelta(delta.reasoning))
@@ -77,7 +97,15 @@ class Parsed:
             name = (function.name if function is not None else None) or None
             arguments = (function.arguments if function is not None else None) or ""
             events.append(ToolCallDelta(number, id=call.id, name=name, arguments=arguments))
-        return events, delta.content or ""
+        return events
+
+    def _held(self) -> str:
+        return self._read.partition(self._shown)[2] if self._shown else self._read
+
+    def _lost(self) -> str:
+        """What the parser still holds at the end, if there is more to it than markup."""
+        held = self._held()
+        return held if any(letter.isalnum() for letter in _TAG.sub("", held)) else ""
 
 
 def parsing(

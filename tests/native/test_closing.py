@@ -66,6 +66,14 @@ async def test_who_closes_second_waits_for_the_first(runner):
     assert not hasattr(runner, "_loaded")
 
 
+async def test_a_request_behind_the_closing_is_a_typed_error(runner):
+    runner.gate.set()
+    await in_thread(runner.close)
+    assert not runner.sees
+    with pytest.raises(EngineClosedError):
+        await begin(runner)
+
+
 async def test_a_thread_that_never_comes_back_keeps_nobody_else(runner, monkeypatch):
     whole, paged = runner._whole, runner._paged
     whole.error = EngineError("the other is stuck too")

@@ -49,7 +49,12 @@ class _Job:
 
 
 class Runner:
-    """Answers requests with one model. Made and loaded by an engine's start, closed by its stop."""
+    """Answers requests with one model. Made and loaded by an engine's start, closed by its stop.
+
+    Attributes:
+        sees: the model reads pictures.
+        slots: answers that are made at once.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -63,12 +68,8 @@ class Runner:
         self._prompts: Prompts
         self._guides: Guides
         self._model: Model
+        self.sees = False
         self.slots = settings.slots or _SLOTS_CPU
-
-    @property
-    def sees(self) -> bool:
-        """Whether the model can see."""
-        return self._loaded.processor is not None
 
     def load(self) -> None:
         """Load the model; blocks. Raises `AsyncInferError`. If `close` came first, what was loaded is let go again."""
@@ -85,6 +86,7 @@ class Runner:
             if self._closing:
                 return
             self._loaded, self._prompts, self._paged = loaded, prompts, paged
+            self.sees = loaded.processor is not None
             self._guides = Guides(loaded.tokenizer, loaded.size, sorted(loaded.ends))
             self._model = Model(self._settings.model, Spelling(loaded.tokenizer, MARKUP), loaded.ends)
             self._whole = Whole(loaded, self._exclusive)

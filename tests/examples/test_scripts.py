@@ -60,7 +60,7 @@ def test_own_engine():
 
 
 def test_check_own_engine():
-    assert run("check_own_engine.py").startswith("reverse: 16 passed, 0 failed, 11 not applicable\n")
+    assert run("check_own_engine.py").startswith("reverse: 17 passed, 0 failed, 11 not applicable\n")
 
 
 def test_batch_on_the_embedded_model(tmp_path):

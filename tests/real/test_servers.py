@@ -129,7 +129,8 @@ async def test_max_tokens_and_stop_strings(engine: Engine) -> None:
 async def test_leaving_early_is_seen_by_the_server(engine: Engine, server: RealServer) -> None:
     endless = GenerationParams(max_new_tokens=900, extra_body={"ignore_eos": True})
     made: list[float] = []
-    while len(made) < 3 and min(made, default=900) >= 600:  # a machine that is busy elsewhere may see it late, once
+    # Where all of a server shares two cores, its engine may be done with an answer before its front has sent a token.
+    while len(made) < 10 and min(made, default=900) >= 600:
         before = await anyio.to_thread.run_sync(server.metric, server.made)
         async for _ in engine.stream("Count from 1 to 20.", generation=endless):
             break
